@@ -1,0 +1,206 @@
+"""From a folder to a manifest: list, look at every file, find duplicates, cut splits, say what was found."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from praxiscope.data.audit import Progress, audit_files
+from praxiscope.data.cache import AuditCache
+from praxiscope.data.duplicates import Duplicates, find_duplicates, join_groups
+from praxiscope.data.findings import DROPPED, AuditedSamples, describe_samples, sort_findings
+from praxiscope.data.fingerprint import Fingerprint, Unreadable
+from praxiscope.data.images import DEFAULT_MAX_PIXELS
+from praxiscope.data.manifest import Finding, Manifest, build_table
+from praxiscope.data.sources.catalog import list_samples
+from praxiscope.data.sources.listing import Listing, Sample
+from praxiscope.data.split import cut_split
+from praxiscope.errors import UsageError
+from praxiscope.recipe.schema import DataSection
+
+HEAD = "action"
+"""Name of the one label column that image folders and tables give."""
+
+
+def build_manifest(
+    root: Path | str,
+    section: DataSection,
+    *,
+    seed: int,
+    progress: Progress | None = None,
+    use_cache: bool = True,
+    max_pixels: int = DEFAULT_MAX_PIXELS,
+) -> Manifest:
+    """Turn a folder into a manifest; every file is hashed and decoded whole, and nothing is written to it.
+
+    Args:
+        root: The user's data folder.
+        section: How to read and split it.
+        seed: Draws the splits that the data doesn't have.
+        progress: Called with (phase, done, total).
+        use_cache: Take fingerprints of unchanged files from the audit cache.
+        max_pixels: Images that declare more are quarantined undecoded.
+
+    Returns:
+        The manifest, with a finding for everything noteworthy. Error findings don't raise here, so that all of
+        them are seen at once: see :meth:`Manifest.require_usable`.
+
+    Raises:
+        UsageError: The folder doesn't exist, or a field of `section` doesn't fit it.
+        DataError: The folder can't be read as the source that `section` names.
+    """
+    folder = Path(root).expanduser()
+    if not folder.is_dir():
+        raise UsageError(f"The data folder {folder} {'is a file' if folder.exists() else 'does not exist'}.")
+    folder = folder.resolve()
+    listing = list_samples(folder, section)
+    cache = AuditCache(folder) if use_cache else None
+    paths = [sample.sample_id for sample in listing.samples if sample.problem is None]
+    looked = audit_files(folder, paths, cache=cache, max_pixels=max_pixels, progress=progress)
+    audited, notes = _arrange(listing, looked, section, seed)
+    findings = describe_samples(audited, refuse_duplicates=section.duplicates == "refuse")
+    labels = {audited.samples[index].label for index in audited.usable}
+    return Manifest(
+        table=build_table(_tabulate(audited), (HEAD,)),
+        root=folder,
+        heads={HEAD: tuple(sorted(labels))},
+        source=listing.source,
+        findings=sort_findings((*listing.findings, *notes, *findings)),
+    )
+
+
+def _arrange(
+    listing: Listing, looked: Mapping[str, Fingerprint | Unreadable], section: DataSection, seed: int
+) -> tuple[AuditedSamples, list[Finding]]:
+    """Quarantine, find duplicates and give every sample a split."""
+    samples = listing.samples
+    prints: list[Fingerprint | None] = []
+    quarantine: list[str | None] = []
+    for sample in samples:
+        entry = looked.get(sample.sample_id)
+        prints.append(entry if isinstance(entry, Fingerprint) and sample.problem is None else None)
+        quarantine.append(sample.problem or (entry.reason if isinstance(entry, Unreadable) else None))
+    duplicates = find_duplicates(prints, near_distance=section.near_distance)
+    if section.duplicates == "drop-train":
+        _drop_train(samples, duplicates, quarantine)
+    splits, notes = _assign_splits(samples, quarantine, duplicates, section, seed)
+    present = [split if reason is None else None for split, reason in zip(splits, quarantine, strict=True)]
+    audited = AuditedSamples(
+        samples=samples,
+        splits=splits,
+        fingerprints=prints,
+        quarantine=quarantine,
+        duplicates=duplicates,
+        twins=duplicates.find_twins(present),
+    )
+    return audited, notes
+
+
+def _drop_train(samples: Sequence[Sample], duplicates: Duplicates, quarantine: list[str | None]) -> None:
+    """Quarantine training samples that show the same image as a validation or test sample."""
+    # With the order turned round, a training sample's twin is the one in a later split.
+    mirrored = [
+        {"test": "train", "val": "val", "train": "test"}.get(sample.split or "") for sample in samples
+    ]
+    for index, twin in duplicates.find_twins(mirrored).items():
+        if samples[index].split == "train":
+            quarantine[index] = (
+                f"{DROPPED}{samples[twin.index].sample_id} ({samples[twin.index].split}, {twin.kind})"
+            )
+
+
+def _assign_splits(
+    samples: Sequence[Sample],
+    quarantine: Sequence[str | None],
+    duplicates: Duplicates,
+    section: DataSection,
+    seed: int,
+) -> tuple[list[str], list[Finding]]:
+    """Keep the splits that the data has and cut those that it lacks."""
+    given = {sample.split for sample in samples if sample.split is not None}
+    splits = [sample.split or "train" for sample in samples]
+    fractions = (
+        {"val": section.val_fraction}
+        if given
+        else {"val": section.val_fraction, "test": section.test_fraction}
+    )
+    fractions = {split: share for split, share in fractions.items() if split not in given and share > 0}
+    if (rest := 1.0 - sum(fractions.values())) <= 0:
+        raise UsageError(
+            f"data.val_fraction ({section.val_fraction:g}) and data.test_fraction ({section.test_fraction:g}) leave "
+            "nothing to train on; make their sum smaller than 1."
+        )
+    pool = [i for i, split in enumerate(splits) if split == "train" and quarantine[i] is None]
+    notes: list[Finding] = []
+    if fractions and pool:
+        groups = _join_samples(samples, duplicates)
+        parts = cut_split(
+            [samples[i].label for i in pool],
+            [groups.get(i, i) for i in pool],
+            {"train": rest, **fractions},
+            seed=seed,
+        )
+        for index, part in zip(pool, parts, strict=True):
+            splits[index] = part
+        notes.append(_describe_cut(parts, fractions, seed, undivided=not given))
+    return splits, notes + _describe_absent(splits)
+
+
+def _join_samples(samples: Sequence[Sample], duplicates: Duplicates) -> dict[int, int]:
+    """Return {index: component} over the user's groups and the duplicate clusters together: neither may be torn."""
+    first: dict[str, int] = {}
+    links = [(first.setdefault(s.group, i), i) for i, s in enumerate(samples) if s.group is not None]
+    return join_groups([*links, *((low, index) for index, low in duplicates.find_clusters().items())])
+
+
+def _describe_cut(
+    parts: Sequence[str], fractions: Mapping[str, float], seed: int, *, undivided: bool
+) -> Finding:
+    counts = ", ".join(f"{parts.count(split)} for {split}" for split in fractions)
+    message = (
+        f"{counts} were cut from {'the undivided data' if undivided else 'train'} by seed {seed}, class by class; "
+        "duplicates and groups stay together."
+    )
+    return Finding(
+        code="split.cut", severity="note", message=message, count=len(parts) - parts.count("train")
+    )
+
+
+def _describe_absent(splits: Sequence[str]) -> list[Finding]:
+    messages = {
+        "val": "There is no validation split, so no epoch can be chosen by it; set data.val_fraction above 0.",
+        "test": "There is no test split: a final score needs data that no choice was made on.",
+    }
+    return [
+        Finding(code=f"split.no-{split}", severity="note", message=message, count=0)
+        for split, message in messages.items()
+        if splits and split not in splits
+    ]
+
+
+def _tabulate(audited: AuditedSamples) -> list[dict[str, object]]:
+    clusters = audited.duplicates.find_clusters()
+    rows: list[dict[str, object]] = []
+    for index, (sample, entry) in enumerate(zip(audited.samples, audited.fingerprints, strict=True)):
+        row: dict[str, object] = {
+            "sample_id": sample.sample_id,
+            "path": sample.sample_id,
+            "split": audited.splits[index],
+            HEAD: sample.label,
+            "group": sample.group,
+            "mask": sample.mask,
+            "quarantine": audited.quarantine[index],
+        }
+        if entry is not None:
+            row |= {
+                "sha256": entry.sha256,
+                "phash": entry.phash,
+                "width": entry.width,
+                "height": entry.height,
+            }
+        if index in clusters:
+            row["cluster"] = audited.samples[clusters[index]].sample_id
+        if (twin := audited.twins.get(index)) is not None:
+            row |= {"twin_of": audited.samples[twin.index].sample_id, "twin_kind": twin.kind}
+        rows.append(row)
+    return rows

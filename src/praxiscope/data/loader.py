@@ -1,0 +1,390 @@
+"""Batches in a fixed order, made ahead by threads or processes.
+
+A batch is a function of its plan alone: (seed, epoch, rows). So the number of workers, their kind and a
+resume in mid-epoch change nothing about what the model sees.
+
+Threads are the default beside a CPU model: decoding and resizing release the interpreter lock, a batch is
+collated once as uint8, and nothing is copied between processes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import queue
+import signal
+import threading
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from praxiscope.data.images import ImageUnreadable, decode_image
+from praxiscope.data.manifest import Manifest
+from praxiscope.data.transforms import EvalTransform, TrainTransform
+from praxiscope.errors import DataError
+from praxiscope.recipe.schema import LoaderSection
+from praxiscope.tensors import Batch
+
+_ORDER, _AUGMENT = 1, 2  # keep the streams of order and augmentation apart
+
+
+class SampleFailed(DataError):
+    """A sample that was sound when the data was checked could not be read, or its reader hung or died.
+
+    Attributes:
+        sample_ids: the samples that were being read.
+    """
+
+    def __init__(self, message: str, sample_ids: Sequence[str]) -> None:
+        super().__init__(message)
+        self.sample_ids = tuple(sample_ids)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SampleSet:
+    """One split, ready to read.
+
+    Attributes:
+        root: folder that ``paths`` are relative to.
+        sample_ids: sorted; a row number means a place in this order.
+        paths: relative to ``root``.
+        targets: int64, (N,), indices into ``names``.
+        names: the head's label names.
+    """
+
+    root: Path
+    sample_ids: tuple[str, ...]
+    paths: tuple[str, ...]
+    targets: npt.NDArray[np.int64]
+    names: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.sample_ids)
+
+
+def build_sample_set(
+    manifest: Manifest, split: str, *, head: str = "action", without: Iterable[str] = ()
+) -> SampleSet:
+    """Take one split's usable samples from a manifest; labels become indices **by name**.
+
+    Args:
+        manifest: as built or read.
+        split: ``train``, ``val`` or ``test``.
+        head: which target.
+        without: sample ids to leave out (a run's quarantine).
+
+    Raises:
+        DataError: the split has no usable sample.
+    """
+    skipped = set(without)
+    rows = [row for row in manifest.usable(split).to_pylist() if row["sample_id"] not in skipped]
+    if not rows:
+        held = sorted(set(manifest.table.column("split").to_pylist()))
+        raise DataError(
+            f"The split '{split}' of {manifest.root} holds no usable sample; splits here: {', '.join(held)}."
+        )
+    names = manifest.heads[head]
+    index = {name: i for i, name in enumerate(names)}
+    return SampleSet(
+        root=manifest.root,
+        sample_ids=tuple(row["sample_id"] for row in rows),
+        paths=tuple(row["path"] for row in rows),
+        targets=np.array([index[row[head]] for row in rows], dtype=np.int64),
+        names=names,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatchPlan:
+    """Which rows make a batch, in which epoch (0-based)."""
+
+    epoch: int
+    rows: tuple[int, ...]
+
+
+def plan_training_epoch(num_samples: int, batch_size: int, *, seed: int, epoch: int) -> list[BatchPlan]:
+    """Shuffle by (seed, epoch) and cut into batches; every sample comes exactly once.
+
+    A last batch of a single sample is joined to the one before it: batch statistics of one sample
+    are no statistics.
+    """
+    order = np.random.default_rng([seed, epoch, _ORDER]).permutation(num_samples)
+    cuts = list(range(batch_size, num_samples, batch_size))
+    if cuts and num_samples - cuts[-1] == 1 and batch_size > 1:
+        cuts.pop()
+    return [BatchPlan(epoch=epoch, rows=tuple(part.tolist())) for part in np.split(order, cuts)]
+
+
+def plan_evaluation(num_samples: int, batch_size: int) -> list[BatchPlan]:
+    """Cut the rows in their order into batches; every sample exactly once, nothing padded."""
+    starts = range(0, num_samples, batch_size)
+    return [BatchPlan(epoch=0, rows=tuple(range(i, min(i + batch_size, num_samples)))) for i in starts]
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatchReader:
+    """Makes the batch of a plan; picklable, without state."""
+
+    samples: SampleSet
+    transform: TrainTransform | EvalTransform
+    seed: int
+    max_pixels: int
+
+    def __call__(self, plan: BatchPlan, report: list[int] | Any, slot: int) -> Batch:
+        """Read, transform and collate.
+
+        Args:
+            plan: which rows.
+            report: indexable; ``report[slot]`` holds the row being read, -1 when idle.
+            slot: this worker's place in ``report``.
+
+        Raises:
+            SampleFailed: a file can't be read.
+        """
+        side = self.transform.spec.img_size
+        images = np.empty((len(plan.rows), side, side, 3), np.uint8)
+        for place, row in enumerate(plan.rows):
+            report[slot] = row
+            images[place] = self._read(row, plan.epoch)
+        report[slot] = -1
+        return Batch(
+            images=torch.from_numpy(images).permute(0, 3, 1, 2),
+            targets=torch.from_numpy(self.samples.targets[list(plan.rows)]),
+            rows=plan.rows,
+        )
+
+    def _read(self, row: int, epoch: int) -> npt.NDArray[np.uint8]:
+        path = self.samples.root / self.samples.paths[row]
+        try:
+            image = decode_image(path, target_size=self.transform.decode_size, max_pixels=self.max_pixels)
+        except ImageUnreadable as error:
+            sample_id = self.samples.sample_ids[row]
+            raise SampleFailed(
+                f"'{path}' was sound when the data was checked and can't be read now: {error}", [sample_id]
+            ) from error
+        if isinstance(self.transform, EvalTransform):
+            return self.transform(image)
+        return self.transform(image, np.random.default_rng([self.seed, epoch, _AUGMENT, row]))
+
+
+class Loader:
+    """Turns plans into batches, in order, made ahead by ``workers`` threads or processes.
+
+    Use as a context manager; leaving it ends the workers.
+    """
+
+    def __init__(self, reader: BatchReader, section: LoaderSection, *, workers: int, process: bool) -> None:
+        self._reader = reader
+        self._section = section
+        self._makers: _Inline | _Threads | _Processes
+        if workers == 0:
+            self._makers = _Inline(reader)
+        elif process:
+            self._makers = _Processes(reader, section, workers)
+        else:
+            self._makers = _Threads(reader, section, workers)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._makers.close()
+
+    def batches(self, plans: Sequence[BatchPlan]) -> Iterator[Batch]:
+        """Yield the batch of each plan, in order.
+
+        Raises:
+            SampleFailed: a file could not be read, or took longer than ``loader.timeout_s``, or its
+                worker died; the message names it.
+        """
+        return self._makers.batches(plans)
+
+
+def build_loader(reader: BatchReader, section: LoaderSection, *, device_type: str, cores: int) -> Loader:
+    """Build the loader that suits the device.
+
+    Args:
+        reader: makes one batch.
+        section: the recipe's ``loader``.
+        device_type: ``cpu``, ``cuda`` or ``mps``.
+        cores: CPU cores that this process may use.
+    """
+    backend: Literal["thread", "process"]
+    if section.backend == "auto":
+        backend = "process" if device_type == "cuda" else "thread"
+    else:
+        backend = section.backend
+    automatic = min(cores, 16) if device_type == "cuda" else min(cores, 4)
+    workers = automatic if section.workers == "auto" else section.workers
+    return Loader(reader, section, workers=workers, process=backend == "process")
+
+
+class _Inline:
+    """No worker at all: batches are made when they are asked for."""
+
+    def __init__(self, reader: BatchReader) -> None:
+        self._reader = reader
+
+    def batches(self, plans: Sequence[BatchPlan]) -> Iterator[Batch]:
+        report = [-1]
+        for plan in plans:
+            yield self._reader(plan, report, 0)
+
+    def close(self) -> None:
+        """Nothing to end."""
+
+
+class _Threads:
+    """Daemon threads, each making whole batches: one that hangs can't keep the program from ending."""
+
+    def __init__(self, reader: BatchReader, section: LoaderSection, workers: int) -> None:
+        self._reader = reader
+        self._section = section
+        self._report = [-1] * workers
+        self._tasks: queue.SimpleQueue[tuple[BatchPlan, Future[Batch]] | None] = queue.SimpleQueue()
+        self._threads = [
+            threading.Thread(target=self._work, args=(slot,), name=f"loader-{slot}", daemon=True)
+            for slot in range(workers)
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def _work(self, slot: int) -> None:
+        while (task := self._tasks.get()) is not None:
+            plan, future = task
+            if not future.set_running_or_notify_cancel():
+                continue
+            try:
+                future.set_result(self._reader(plan, self._report, slot))
+            except BaseException as error:  # noqa: BLE001 - handed to whoever waits for the batch
+                self._report[slot] = -1
+                future.set_exception(error)
+
+    def batches(self, plans: Sequence[BatchPlan]) -> Iterator[Batch]:
+        ahead: deque[Future[Batch]] = deque()
+        rest = iter(plans)
+        try:
+            while True:
+                while len(ahead) < self._section.prefetch + len(self._threads):
+                    plan = next(rest, None)
+                    if plan is None:
+                        break
+                    future: Future[Batch] = Future()
+                    self._tasks.put((plan, future))
+                    ahead.append(future)
+                if not ahead:
+                    return
+                yield self._take(ahead.popleft())
+        finally:
+            for future in ahead:
+                future.cancel()
+
+    def _take(self, future: Future[Batch]) -> Batch:
+        try:
+            return future.result(timeout=self._section.timeout_s)
+        except FutureTimeoutError:
+            raise _stalled(self._reader.samples, self._report, self._section) from None
+
+    def close(self) -> None:
+        for _ in self._threads:
+            self._tasks.put(None)
+        for thread in self._threads:
+            thread.join(timeout=1.0)
+
+
+class _PlanSampler:
+    """Hands this epoch's plans to workers that live through all epochs."""
+
+    def __init__(self) -> None:
+        self.plans: Sequence[BatchPlan] = ()
+
+    def __iter__(self) -> Iterator[BatchPlan]:
+        return iter(self.plans)
+
+    def __len__(self) -> int:
+        return len(self.plans)
+
+
+class _PlanDataset(torch.utils.data.Dataset[Batch]):
+    """Makes the batch of a plan inside a worker process."""
+
+    def __init__(self, reader: BatchReader, report: Any) -> None:
+        self._reader = reader
+        self._report = report
+
+    def __getitem__(self, plan: BatchPlan) -> Batch:
+        worker = torch.utils.data.get_worker_info()
+        assert worker is not None
+        return self._reader(plan, self._report, worker.id)
+
+
+def _start_worker(_worker_id: int) -> None:
+    """Leave Ctrl-C to the training process; a fresh process has none of its handlers (B4)."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+class _Processes:
+    """Worker processes through torch's DataLoader, started fresh (no fork of a threaded process)."""
+
+    def __init__(self, reader: BatchReader, section: LoaderSection, workers: int) -> None:
+        method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
+        context = multiprocessing.get_context(method)
+        self._samples = reader.samples
+        self._section = section
+        self._report = context.Array("q", [-1] * workers, lock=False)
+        self._sampler = _PlanSampler()
+        self._loader: torch.utils.data.DataLoader[Batch] = torch.utils.data.DataLoader(
+            _PlanDataset(reader, self._report),
+            batch_size=None,
+            sampler=self._sampler,
+            num_workers=workers,
+            prefetch_factor=section.prefetch,
+            persistent_workers=True,
+            timeout=section.timeout_s,
+            worker_init_fn=_start_worker,
+            multiprocessing_context=context,
+            collate_fn=_keep,
+        )
+
+    def batches(self, plans: Sequence[BatchPlan]) -> Iterator[Batch]:
+        self._sampler.plans = plans
+        iterator = iter(self._loader)
+        while True:
+            try:
+                batch = next(iterator)
+            except StopIteration:
+                return
+            except RuntimeError as error:
+                if "DataLoader" not in str(error):
+                    raise
+                raise _stalled(self._samples, self._report, self._section) from error
+            yield batch
+
+    def close(self) -> None:
+        iterator = getattr(self._loader, "_iterator", None)
+        if iterator is not None:
+            with contextlib.suppress(AttributeError):
+                iterator._shutdown_workers()  # noqa: SLF001 - the only way to end persistent workers at once
+
+
+def _keep(batch: Any) -> Any:
+    return batch
+
+
+def _stalled(samples: SampleSet, report: Iterable[int], section: LoaderSection) -> SampleFailed:
+    busy = [samples.sample_ids[row] for row in report if row >= 0]
+    named = ", ".join(f"'{sample_id}'" for sample_id in busy) or "no file (the worker was idle)"
+    return SampleFailed(
+        f"No batch within {section.timeout_s:g} s, or a loader worker died, while reading {named} in "
+        f"{samples.root}. Look at the file with `praxiscope data check`; on a slow disk raise "
+        "loader.timeout_s.",
+        busy,
+    )

@@ -1,0 +1,192 @@
+"""What every source gives: labelled samples that were named but not yet opened."""
+
+from __future__ import annotations
+
+import os
+import re
+import unicodedata
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+
+from praxiscope.data.images import IMAGE_SUFFIXES, read_head, sniff_format
+from praxiscope.data.manifest import Finding
+from praxiscope.errors import UsageError
+
+SPLIT_NAMES = {
+    "train": "train", "training": "train",
+    "val": "val", "valid": "val", "validation": "val",
+    "test": "test", "testing": "test",
+}  # fmt: skip
+"""Lower-case names by which folders and tables call the splits."""
+
+_JUNK_NAMES = frozenset({"thumbs.db", "desktop.ini"})
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Sample:
+    """One labelled image that a source names."""
+
+    sample_id: str
+    """Posix path relative to the data folder; unique."""
+    split: str | None
+    """``train``, ``val``, ``test``, or None where the source doesn't say."""
+    label: str
+    """Class name, NFC-normalised."""
+    group: str | None = None
+    """Samples of one group belong in one split."""
+    mask: str | None = None
+    """Posix path of a mask image, relative to the data folder."""
+    problem: str | None = None
+    """Why it can't be used, where that is known without opening it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Listing:
+    """The samples of one source."""
+
+    source: str
+    """``folder``, ``csv`` or ``stage``."""
+    samples: tuple[Sample, ...]
+    findings: tuple[Finding, ...]
+
+
+@dataclass(kw_only=True)
+class Walk:
+    """Files below a folder, and what was met on the way."""
+
+    images: list[PurePosixPath] = field(default_factory=list)
+    """Files that are images by content, or promise to be by name; relative to the folder."""
+    folders: list[PurePosixPath] = field(default_factory=list)
+    """All folders below it, without hidden ones."""
+    strays: list[str] = field(default_factory=list)
+    """Other files."""
+    loops: list[str] = field(default_factory=list)
+    """Links to a folder that contains them."""
+    undecodable: list[str] = field(default_factory=list)
+    """Names that are no text in this system's encoding, escaped."""
+    unreadable: list[str] = field(default_factory=list)
+    """Folders that can't be listed."""
+
+
+def walk_images(root: Path, *, skip: frozenset[str] = frozenset()) -> Walk:
+    """List the images below `root`, following links to folders but never in a loop.
+
+    Args:
+        root: The data folder.
+        skip: Posix paths relative to it of files that are known and are neither images nor strays.
+
+    Returns:
+        All lists sorted by code point.
+    """
+    walk = Walk()
+    for path, name in _walk_files(root, PurePosixPath(), (_identity(root),), walk):
+        if str(path) in skip:
+            continue
+        if _is_image(root / path, name):
+            walk.images.append(path)
+        elif not name.startswith("."):
+            walk.strays.append(str(path))
+    for entries in (walk.images, walk.folders, walk.strays, walk.loops, walk.undecodable):
+        entries.sort()
+    return walk
+
+
+def _walk_files(
+    root: Path, below: PurePosixPath, ancestors: tuple[tuple[int, int], ...], walk: Walk
+) -> Iterator[tuple[PurePosixPath, str]]:
+    try:
+        entries = list(os.scandir(root / below))
+    except OSError as problem:
+        walk.unreadable.append(f"{below} ({problem.strerror})")
+        return
+    for entry in entries:
+        path = below / entry.name
+        if not _is_text(entry.name):
+            walk.undecodable.append(str(path).encode("utf-8", "backslashreplace").decode())
+        elif not entry.is_dir():
+            yield path, entry.name
+        elif not entry.name.startswith("."):
+            identity = _identity(root / path)
+            if identity in ancestors:
+                walk.loops.append(str(path))
+                continue
+            walk.folders.append(path)
+            yield from _walk_files(root, path, (*ancestors, identity), walk)
+
+
+def _identity(folder: Path) -> tuple[int, int]:
+    status = folder.stat()
+    return status.st_dev, status.st_ino
+
+
+def _is_text(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _is_image(path: Path, name: str) -> bool:
+    if name.startswith(".") or name.lower() in _JUNK_NAMES:
+        return False
+    if path.suffix.lower() in IMAGE_SUFFIXES:
+        return True
+    try:
+        return path.is_file() and sniff_format(read_head(path)) is not None
+    except OSError:
+        return False
+
+
+def normalise_label(name: str) -> str:
+    """Return a label as it is compared and stored: without outer white space, in Unicode's composed form (NFC)."""
+    return unicodedata.normalize("NFC", name.strip())
+
+
+def find_group(sample_id: str, rule: str | None) -> str | None:
+    """Return the group of a sample by the rule of ``DataSection.group``.
+
+    Args:
+        sample_id: Posix path relative to the data folder.
+        rule: ``parent`` for the folder that holds the file, a regular expression with one group that is searched
+            for in the path, or None.
+
+    Raises:
+        UsageError: The rule is no regular expression with exactly one group.
+    """
+    if rule is None:
+        return None
+    if rule == "parent":
+        return str(PurePosixPath(sample_id).parent)
+    found = _compile_rule(rule).search(sample_id)
+    return found.group(1) if found else None
+
+
+def _compile_rule(rule: str) -> re.Pattern[str]:
+    try:
+        pattern = re.compile(rule)
+    except re.error as problem:
+        raise UsageError(f"data.group is {rule!r}, which is no regular expression: {problem}.") from problem
+    if pattern.groups != 1:
+        raise UsageError(
+            f"data.group is {rule!r} with {pattern.groups} groups in parentheses; give 'parent', or a regular "
+            r"expression with exactly one, such as 'subject(\d+)'."
+        )
+    return pattern
+
+
+def walk_findings(walk: Walk) -> tuple[Finding, ...]:
+    """Name what a walk met besides images: strays, loops, names that are no text, folders without permission."""
+    entries: Sequence[tuple[str, str, list[str], str]] = (
+        ("D8.unreadable-folder", "warning", walk.unreadable, "folders can't be listed; what they hold is left out."),
+        ("D8.symlink-loop", "warning", walk.loops, "links lead back to a folder above them; they were not followed."),
+        ("D8.undecodable-name", "warning", walk.undecodable,
+         "files have names that are no text in this system's encoding; they are left out. Rename them."),
+        ("D8.stray", "note", walk.strays, "files are no images and are left out."),
+    )  # fmt: skip
+    return tuple(
+        Finding.of(code, severity, f"{len(names)} {words}", names)  # type: ignore[arg-type]
+        for code, severity, names, words in entries
+        if names
+    )

@@ -1,0 +1,159 @@
+"""From a decoded image to the uint8 square that the model sees.
+
+Every random number comes from a generator that the caller seeds with (seed, epoch, sample), so that a
+sample looks the same whatever thread or process makes it, and whenever training is resumed. Library
+policies draw from a global generator, which threads share: that is why the drawing is done here.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from praxiscope.data.augment import apply_policy, color_jitter
+from praxiscope.recipe.schema import AugmentSection
+
+Interpolation = Literal["bilinear", "bicubic"]
+_FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+ImageHWC = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True, kw_only=True)
+class InputSpec:
+    """What a model wants to be fed.
+
+    Attributes:
+        img_size: side of the square input, pixels.
+        interpolation: filter of every resize.
+        crop_pct: share of the resized short side that the evaluation crop keeps.
+        mean: RGB mean in units of [0, 1]; also fills what an augmentation leaves empty.
+    """
+
+    img_size: int
+    interpolation: Interpolation = "bicubic"
+    crop_pct: float = 0.875
+    mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
+
+    @property
+    def resize_size(self) -> int:
+        """Short side in pixels before the evaluation crop."""
+        return math.floor(self.img_size / self.crop_pct)
+
+    @property
+    def fill(self) -> tuple[int, int, int]:
+        """Mean colour as uint8 RGB."""
+        red, green, blue = (round(255 * channel) for channel in self.mean)
+        return red, green, blue
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvalTransform:
+    """Resize the short side, then crop the centre: no random number anywhere."""
+
+    spec: InputSpec
+
+    @property
+    def decode_size(self) -> int:
+        """Short side that the decoder must at least deliver."""
+        return self.spec.resize_size
+
+    def __call__(self, image: Image.Image) -> ImageHWC:
+        """Return the (S, S, 3) uint8 crop of an RGB image.
+
+        Cropping a source box while resizing touches only the pixels that are kept; it equals
+        resize-then-crop to within rounding.
+        """
+        width, height = image.size
+        side = min(height, width) * self.spec.img_size / self.spec.resize_size
+        left, top = (width - side) / 2, (height - side) / 2
+        return np.asarray(_resize(image, (left, top, left + side, top + side), self.spec))
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainTransform:
+    """Random resized crop, flip, automatic policy, colour jitter, erasing: in this order."""
+
+    spec: InputSpec
+    augment: AugmentSection
+
+    @property
+    def decode_size(self) -> int:
+        """Short side to decode: enough for a crop of the smallest area at little loss."""
+        low, high = self.augment.crop_scale
+        typical = math.sqrt((low + high) / 2)
+        return round(self.spec.img_size / typical)
+
+    def __call__(self, image: Image.Image, rng: np.random.Generator) -> ImageHWC:
+        """Return the augmented (S, S, 3) uint8 crop of an RGB image."""
+        box = draw_crop(image.size, self.augment.crop_scale, self.augment.crop_ratio, rng)
+        picture = _resize(image, box, self.spec)
+        if rng.random() < self.augment.hflip:
+            picture = picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+        picture = apply_policy(picture, self.augment, rng, fill=self.spec.fill)
+        if self.augment.color_jitter:
+            picture = color_jitter(picture, self.augment.color_jitter, rng)
+        array = np.array(picture)
+        if self.augment.random_erasing and rng.random() < self.augment.random_erasing:
+            erase(array, rng, fill=self.spec.fill)
+        return array
+
+
+def draw_crop(
+    size: tuple[int, int],
+    scale: tuple[float, float],
+    ratio: tuple[float, float],
+    rng: np.random.Generator,
+) -> tuple[float, float, float, float]:
+    """Draw the box of a random resized crop (Szegedy et al. 2015, as torchvision defines it).
+
+    Args:
+        size: (width, height) in pixels.
+        scale: bounds of the box's area as a share of the image.
+        ratio: bounds of width over height, drawn evenly in the logarithm.
+        rng: source of every draw.
+
+    Returns:
+        (left, top, right, bottom) in pixels. After ten boxes that don't fit, the largest centred
+        box whose ratio is allowed.
+    """
+    width, height = size
+    for _ in range(10):
+        area = height * width * rng.uniform(*scale)
+        aspect = math.exp(rng.uniform(math.log(ratio[0]), math.log(ratio[1])))
+        w, h = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
+        if 0 < w <= width and 0 < h <= height:
+            left, top = int(rng.integers(0, width - w + 1)), int(rng.integers(0, height - h + 1))
+            return left, top, left + w, top + h
+    allowed = min(max(width / height, ratio[0]), ratio[1])
+    w, h = min(width, round(height * allowed)), min(height, round(width / allowed))
+    left, top = (width - w) // 2, (height - h) // 2
+    return left, top, left + w, top + h
+
+
+def erase(array: ImageHWC, rng: np.random.Generator, *, fill: tuple[int, int, int]) -> None:
+    """Paint a random rectangle in place: 2 to 33 % of the area, aspect 0.3 to 3.3 (Zhong et al. 2020).
+
+    Args:
+        array: uint8, (H, W, 3), changed in place.
+        rng: source of every draw.
+        fill: RGB of the rectangle.
+    """
+    height, width, _ = array.shape
+    for _ in range(10):
+        area = height * width * rng.uniform(0.02, 1 / 3)
+        aspect = math.exp(rng.uniform(math.log(0.3), math.log(1 / 0.3)))
+        w, h = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
+        if 0 < w < width and 0 < h < height:
+            left, top = int(rng.integers(0, width - w)), int(rng.integers(0, height - h))
+            array[top : top + h, left : left + w] = np.array(fill, np.uint8)
+            return
+
+
+def _resize(image: Image.Image, box: tuple[float, float, float, float], spec: InputSpec) -> Image.Image:
+    size = (spec.img_size, spec.img_size)
+    return image.resize(size, _FILTERS[spec.interpolation], box=box, reducing_gap=3.0)

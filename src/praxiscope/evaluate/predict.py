@@ -1,0 +1,82 @@
+"""Model + loader -> logits. Validation in training and stand-alone evaluation both go through here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from praxiscope.data.loader import Loader, plan_evaluation
+from praxiscope.models.runtime import Normalizer, Runtime
+from praxiscope.stats.calibration import compute_calibration
+from praxiscope.stats.confusion import compute_confusion, compute_scores
+from praxiscope.stats.topk import compute_topk
+
+
+def compute_logits(
+    module: nn.Module,
+    loader: Loader,
+    *,
+    num_samples: int,
+    batch_size: int,
+    normalize: Normalizer,
+    runtime: Runtime,
+    progress: Callable[[int, int], None] = lambda _done, _total: None,
+) -> npt.NDArray[np.float32]:
+    """Run the model over a split: every sample exactly once, nothing padded, in the order of its rows.
+
+    Args:
+        module: the network; put into evaluation mode, and back afterwards.
+        loader: reads evaluation batches of the split.
+        num_samples: N of the split.
+        batch_size: samples of a forward pass.
+        normalize: uint8 batch -> the model's input.
+        runtime: device and precision.
+        progress: called with samples done and N.
+
+    Returns:
+        float32 (N, K).
+
+    Raises:
+        SampleFailed: a sample can't be read.
+    """
+    was_training = module.training
+    module.eval()
+    parts = []
+    done = 0
+    try:
+        with torch.inference_mode():
+            for batch in loader.batches(plan_evaluation(num_samples, batch_size)):
+                with runtime.autocast():
+                    logits = module(normalize(batch.images))
+                parts.append(logits.float().cpu().numpy())
+                done += len(batch.rows)
+                progress(done, num_samples)
+    finally:
+        module.train(was_training)
+    return np.concatenate(parts)
+
+
+def compute_epoch_scores(
+    logits: npt.NDArray[np.float32], targets: npt.NDArray[np.int64], prefix: str
+) -> dict[str, float]:
+    """Return the point scores of a split under ``prefix/``, by the functions that evaluation uses.
+
+    Args:
+        logits: (N, K).
+        targets: (N,).
+        prefix: ``val``.
+    """
+    num_classes = logits.shape[1]
+    calibration = compute_calibration(logits, targets)
+    figures = {
+        "loss": calibration.nll,
+        "top5": compute_topk(logits, targets, min(5, num_classes)),
+        "ece": calibration.ece,
+        **asdict(compute_scores(compute_confusion(targets, logits.argmax(axis=1), num_classes))),
+    }
+    return {f"{prefix}/{key}": float(value) for key, value in figures.items()}

@@ -1,0 +1,177 @@
+"""A recipe's ``model`` section into a network: built from a seed, weights loaded strictly, parts frozen."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from torch import nn
+
+from praxiscope.errors import UsageError
+from praxiscope.models.catalog import RGB, ModelCard, find_card, find_timm_config
+from praxiscope.models.freeze import FreezeReport, freeze
+from praxiscope.models.sources import find_pretrained
+from praxiscope.models.state import count_parameters, find_classifier_prefixes
+from praxiscope.models.weights import WeightsReport, load_weights
+from praxiscope.recipe.schema import ModelSection
+
+_RESERVED = frozenset(
+    {"pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "checkpoint_path", "cache_dir", "num_classes",
+     "in_chans", "img_size", "drop_rate", "drop_path_rate", "features_only", "scriptable", "exportable"}
+)  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class BuiltModel:
+    """A network and all that its users must know to feed it."""
+
+    module: nn.Module
+    """Takes float images (B, C, H, W), normalised with ``mean`` and ``std``; gives logits (B, K)."""
+    card: ModelCard
+    """What the catalogue knows about it."""
+    img_size: int
+    """Side of its square input in pixels."""
+    mean: RGB
+    """Subtracted from RGB in [0, 1]."""
+    std: RGB
+    """Divides RGB in [0, 1] after ``mean``."""
+    interpolation: str
+    """How evaluation images are resized: ``bicubic``, ``bilinear`` ..."""
+    crop_pct: float
+    """Evaluation resizes the short side to ``img_size / crop_pct``, then crops the centre."""
+    classifier_prefixes: tuple[str, ...]
+    """Names of the layers that map features to logits."""
+    num_parameters: int
+    """Numbers in the network, frozen ones included."""
+    timm_kwargs: dict[str, Any]
+    """What ``timm.create_model(card.timm_name, num_classes=..., **timm_kwargs)`` needs to build the same."""
+    loaded: WeightsReport | None
+    """Where its weights came from; None when it starts from scratch."""
+    frozen: FreezeReport | None
+    """What doesn't train; None when everything does."""
+
+
+def build_model(section: ModelSection, *, num_classes: int, seed: int, in_chans: int = 3) -> BuiltModel:
+    """Build the network of a new run.
+
+    The head is always newly initialised: classes of a weights file are other classes, even if as many.
+
+    Args:
+        section: What the recipe asks for.
+        num_classes: K, the length of the logits.
+        seed: Decides every initial weight. The caller's random state stays untouched.
+        in_chans: Channels of the input; published weights expect 3.
+
+    Returns:
+        The network in training mode on the CPU, and its input.
+
+    Raises:
+        UsageError: Unknown name, impossible size or argument, or a frozen part that doesn't exist.
+        WeightsMissing: Pretrained weights were asked for and can't be had.
+        WeightsMismatch: The weights file isn't this network's.
+        WeightsUnreadable: The weights file is damaged or holds more than tensors.
+    """
+    card = find_card(section.name)
+    module, kwargs = _create(card, section, num_classes=num_classes, seed=seed, in_chans=in_chans)
+    loaded = None
+    if section.weights is not None:
+        loaded = load_weights(module, Path(section.weights).expanduser())
+    elif section.pretrained:
+        loaded = load_weights(module, find_pretrained(card))
+    return _finish(module, card, section, kwargs, loaded)
+
+
+def rebuild_model(section: ModelSection, *, num_classes: int, weights: Path, in_chans: int = 3) -> BuiltModel:
+    """Build the network of an existing run from its own checkpoint, head included.
+
+    Args:
+        section: The run's ``model`` section; its ``pretrained`` and ``weights`` are not looked at, so that
+            the run can be used where the published weights aren't.
+        num_classes: K, the length of the logits.
+        weights: The run's weights file.
+        in_chans: Channels of the input.
+
+    Returns:
+        The network in training mode on the CPU, parts frozen as in the run.
+
+    Raises:
+        UsageError: The section or the path is wrong.
+        WeightsMismatch: The file isn't of this network.
+        WeightsUnreadable: The file is damaged.
+    """
+    card = find_card(section.name)
+    module, kwargs = _create(card, section, num_classes=num_classes, seed=0, in_chans=in_chans)
+    return _finish(module, card, section, kwargs, load_weights(module, weights, keep_head=True))
+
+
+def _create(
+    card: ModelCard, section: ModelSection, *, num_classes: int, seed: int, in_chans: int
+) -> tuple[nn.Module, dict[str, Any]]:
+    if num_classes < 1:
+        raise UsageError(f"A classifier needs at least one class; num_classes is {num_classes}.")
+    kwargs = _timm_kwargs(card, section)
+    try:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            module: nn.Module = timm.create_model(
+                card.timm_name, num_classes=num_classes, in_chans=in_chans, **kwargs
+            )
+    except (TypeError, ValueError, AssertionError, RuntimeError) as error:
+        raise UsageError(
+            f"'{section.name}' can't be built with {kwargs}: {error}. "
+            "Check model.img_size, model.drop_path_rate and model.kwargs."
+        ) from error
+    _check_patches(module, section.name, kwargs.get("img_size"))
+    return module, kwargs
+
+
+def _timm_kwargs(card: ModelCard, section: ModelSection) -> dict[str, Any]:
+    if reserved := sorted(_RESERVED & section.kwargs.keys()):
+        raise UsageError(
+            f"model.kwargs can't hold {', '.join(reserved)}: sizes and rates have keys of their own in the "
+            "model section, classes come from the data, weights only from model.weights or model.pretrained."
+        )
+    kwargs: dict[str, Any] = {**card.kwargs, **section.kwargs}
+    # Not every network takes these; zero is every network's default.
+    rates = {"drop_rate": section.drop_rate, "drop_path_rate": section.drop_path_rate}
+    kwargs.update({name: rate for name, rate in rates.items() if rate})
+    if find_timm_config(card.timm_name).fixed_input_size:
+        kwargs["img_size"] = section.img_size or card.img_size
+    return kwargs
+
+
+def _check_patches(module: nn.Module, name: str, img_size: int | None) -> None:
+    """Refuse a size that patches don't tile: timm would leave the right and lower edge unseen."""
+    patch_size = getattr(getattr(module, "patch_embed", None), "patch_size", None)
+    if img_size is None or not isinstance(patch_size, tuple):
+        return
+    if any(img_size % side for side in patch_size):
+        raise UsageError(
+            f"model.img_size {img_size} isn't a multiple of the {patch_size[0]}-px patches of '{name}'."
+        )
+
+
+def _finish(
+    module: nn.Module,
+    card: ModelCard,
+    section: ModelSection,
+    kwargs: dict[str, Any],
+    loaded: WeightsReport | None,
+) -> BuiltModel:
+    return BuiltModel(
+        module=module,
+        card=card,
+        img_size=section.img_size or card.img_size,
+        mean=card.mean,
+        std=card.std,
+        interpolation=card.interpolation,
+        crop_pct=card.crop_pct,
+        classifier_prefixes=find_classifier_prefixes(module),
+        num_parameters=count_parameters(module),
+        timm_kwargs=kwargs,
+        loaded=loaded,
+        frozen=freeze(module, section.freeze) if section.freeze else None,
+    )

@@ -1,0 +1,256 @@
+"""What is known about the networks: one card each, and a card made up for every other timm classifier.
+
+``CARDS`` is a literal tuple that imports without torch, so that listings stay fast. A card only adds
+knowledge (a short name, the input that the published weights expect, a source); no network needs one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Literal
+
+from praxiscope.errors import UsageError, did_you_mean
+
+if TYPE_CHECKING:
+    from timm.models import PretrainedCfg
+
+Family = Literal["cnn", "vit", "other"]
+RGB = tuple[float, float, float]
+
+IMAGENET_MEAN: RGB = (0.485, 0.456, 0.406)
+IMAGENET_STD: RGB = (0.229, 0.224, 0.225)
+HALF: RGB = (0.5, 0.5, 0.5)
+
+# (x - 127) / 128 on 0..255, which is what EfficientNet-Lite was trained with (Liu 2020); timm's own 0.5 / 0.5
+# is the nearest round figure. On 1,000 ImageNet images a wrong pair costs ten points without any message.
+LITE_MEAN: RGB = (127 / 255, 127 / 255, 127 / 255)
+LITE_STD: RGB = (128 / 255, 128 / 255, 128 / 255)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelCard:
+    """One network: how to build it, and the input that it expects."""
+
+    name: str
+    """The name that users type and that runs record."""
+    timm_name: str
+    """Architecture in timm, with or without a ``.tag`` that picks the published weights."""
+    family: Family
+    """``cnn``, ``vit`` (a plain Vision Transformer: one sequence of patch tokens) or ``other``."""
+    aliases: tuple[str, ...] = ()
+    """Other names that mean the same."""
+    params_m: float | None = None
+    """Parameters in millions with 1000 classes (demo models: 15); None where nobody counted."""
+    img_size: int = 224
+    """Side of the square input in pixels when the recipe gives none."""
+    mean: RGB = IMAGENET_MEAN
+    """Subtracted from RGB in [0, 1]."""
+    std: RGB = IMAGENET_STD
+    """Divides RGB in [0, 1] after ``mean``."""
+    interpolation: str = "bicubic"
+    """How evaluation images are resized."""
+    crop_pct: float = 0.875
+    """Evaluation resizes the short side to ``img_size / crop_pct``, then crops the centre."""
+    pretrained: bool = True
+    """Whether somebody published weights for exactly this network."""
+    kwargs: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+    """Arguments of ``timm.create_model`` that make this network out of ``timm_name``."""
+    note: str = ""
+    """One line for the listing."""
+    paper: str = ""
+    """Where the network comes from."""
+
+
+CARDS: tuple[ModelCard, ...] = (
+    ModelCard(
+        name="resnet18",
+        timm_name="resnet18",
+        family="cnn",
+        params_m=11.69,
+        crop_pct=0.95,
+        note="The usual small CNN; 1.8 GMACs at 224 px.",
+        paper="He et al. 2016; weights: Wightman et al. 2021, ResNet strikes back (A1)",
+    ),
+    ModelCard(
+        name="resnet50",
+        timm_name="resnet50",
+        family="cnn",
+        params_m=25.56,
+        crop_pct=0.95,
+        note="The usual CNN; 4.1 GMACs at 224 px.",
+        paper="He et al. 2016; weights: Wightman et al. 2021, ResNet strikes back (A1)",
+    ),
+    ModelCard(
+        name="tf_efficientnet_lite0",
+        timm_name="tf_efficientnet_lite0",
+        family="cnn",
+        aliases=("efficientnet-lite0",),
+        params_m=4.65,
+        mean=LITE_MEAN,
+        std=LITE_STD,
+        note="Small and quick; its ImageNet weights come as a package (extra 'lite0'), no hub needed.",
+        paper="Tan & Le 2019, EfficientNet; Liu 2020, EfficientNet-Lite",
+    ),
+    ModelCard(
+        name="vit_base_patch16_224",
+        timm_name="vit_base_patch16_224",
+        family="vit",
+        aliases=("vit-b16", "vit_base"),
+        params_m=86.57,
+        mean=HALF,
+        std=HALF,
+        crop_pct=0.9,
+        note="ViT-B/16; 17.6 GMACs at 224 px. Needs pretrained weights on data of this size.",
+        paper="Dosovitskiy et al. 2021, An Image is Worth 16x16 Words; weights: Steiner et al. 2022 (AugReg)",
+    ),
+    ModelCard(
+        name="vit_small_patch16_224",
+        timm_name="vit_small_patch16_224",
+        family="vit",
+        aliases=("vit-s16", "vit_small"),
+        params_m=22.05,
+        mean=HALF,
+        std=HALF,
+        crop_pct=0.9,
+        note="ViT-S/16; a quarter of ViT-B's cost.",
+        paper="Touvron et al. 2021, DeiT; weights: Steiner et al. 2022 (AugReg)",
+    ),
+    ModelCard(
+        name="vit_tiny_patch16_224",
+        timm_name="vit_tiny_patch16_224",
+        family="vit",
+        aliases=("vit-ti16", "vit_tiny"),
+        params_m=5.72,
+        mean=HALF,
+        std=HALF,
+        crop_pct=0.9,
+        note="ViT-Ti/16; for small machines.",
+        paper="Touvron et al. 2021, DeiT; weights: Steiner et al. 2022 (AugReg)",
+    ),
+    ModelCard(
+        name="demo-cnn",
+        timm_name="resnet10t",
+        family="cnn",
+        params_m=1.27,
+        img_size=64,
+        mean=HALF,
+        std=HALF,
+        crop_pct=1.0,
+        pretrained=False,
+        kwargs=MappingProxyType({"channels": (32, 64, 128, 256)}),
+        note="Half-width ResNet-10 for the demo: trains from scratch in about a minute on two cores.",
+        paper="He et al. 2016; tiered stem: He et al. 2019, Bag of Tricks",
+    ),
+    ModelCard(
+        name="demo-vit",
+        timm_name="vit_tiny_patch16_224",
+        family="vit",
+        params_m=0.57,
+        img_size=64,
+        mean=HALF,
+        std=HALF,
+        crop_pct=1.0,
+        pretrained=False,
+        kwargs=MappingProxyType(
+            {"patch_size": 8, "embed_dim": 128, "depth": 4, "num_heads": 4, "mlp_ratio": 2}
+        ),
+        note="Four-block ViT, 8-px patches, for the demo: trains from scratch in a few minutes on two cores.",
+        paper="Dosovitskiy et al. 2021",
+    ),
+)
+
+# Only for names without a card: which of timm's source files hold plain ViTs and convolutional networks.
+_VIT_MODULES = ("vision_transformer", "deit", "beit", "eva")
+_CNN_MODULES = (
+    "byobnet", "convnext", "cspnet", "densenet", "dla", "dpn", "efficientnet", "ghostnet", "hrnet",
+    "inception_v3", "inception_v4", "mobilenetv3", "nfnet", "regnet", "repvit", "res2net", "resnest",
+    "resnet", "resnetv2", "rexnet", "vgg", "vovnet", "xception",
+)  # fmt: skip
+
+
+def find_card(name: str) -> ModelCard:
+    """Return the card of a network by name or alias, or one made from timm's own configuration.
+
+    Args:
+        name: A catalogue name, an alias, or a timm name with or without ``.tag``.
+
+    Returns:
+        The card. For a timm name without a card, ``params_m`` is None.
+
+    Raises:
+        UsageError: Nothing has this name; the message suggests the closest one.
+
+    >>> find_card("vit-b16").timm_name
+    'vit_base_patch16_224'
+    """
+    for card in CARDS:
+        if name == card.name or name in card.aliases:
+            return card
+    return _card_from_timm(name)
+
+
+def list_names() -> tuple[str, ...]:
+    """Return every catalogue name and alias, in catalogue order."""
+    return tuple(name for card in CARDS for name in (card.name, *card.aliases))
+
+
+def find_timm_config(timm_name: str) -> PretrainedCfg:
+    """Return what timm records about an architecture's published weights and their input.
+
+    Args:
+        timm_name: An architecture, with or without ``.tag``.
+
+    Raises:
+        UsageError: timm has no such architecture or no such tag.
+    """
+    import timm
+
+    config = None
+    # `hf-hub:` and `local-dir:` names would fetch or read files here; only registered architectures pass.
+    if ":" not in timm_name and "/" not in timm_name and timm.is_model(timm_name):
+        try:
+            config = timm.get_pretrained_cfg(timm_name)
+        except RuntimeError as error:  # an unknown tag
+            known = timm.list_pretrained(f"{timm_name.split('.', maxsplit=1)[0]}.*")
+            raise UsageError(
+                f"timm has no weights tag '{timm_name}'.{did_you_mean(timm_name, known)} "
+                f"Known: {', '.join(known) or 'none'}."
+            ) from error
+    if config is None:
+        allowed = (*list_names(), *timm.list_models())
+        raise UsageError(
+            f"No model is called '{timm_name}'.{did_you_mean(timm_name, allowed)} "
+            f"Allowed: {', '.join(card.name for card in CARDS)}, or any of timm's {len(allowed)} classifiers."
+        )
+    return config
+
+
+def _card_from_timm(name: str) -> ModelCard:
+    config = find_timm_config(name)
+    return ModelCard(
+        name=name,
+        timm_name=name,
+        family=_guess_family(name),
+        img_size=config.input_size[1],
+        mean=_rgb(config.mean),
+        std=_rgb(config.std),
+        interpolation=config.interpolation,
+        crop_pct=config.crop_pct,
+        pretrained=bool(config.has_weights),
+    )
+
+
+def _rgb(values: tuple[float, ...]) -> RGB:
+    red, green, blue = values
+    return red, green, blue
+
+
+def _guess_family(timm_name: str) -> Family:
+    from timm.models import is_model_in_modules
+
+    architecture = timm_name.split(".", maxsplit=1)[0]
+    if is_model_in_modules(architecture, set(_VIT_MODULES)):
+        return "vit"
+    return "cnn" if is_model_in_modules(architecture, set(_CNN_MODULES)) else "other"

@@ -1,0 +1,216 @@
+"""What was asked for: a frozen, strict recipe in sections, each field with its unit and default.
+
+No torch is imported here, so that ``praxiscope recipes`` and ``--help`` stay fast.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
+Probability = Annotated[float, Field(ge=0.0, le=1.0)]
+Positive = Annotated[float, Field(gt=0.0)]
+NonNegative = Annotated[float, Field(ge=0.0)]
+Count = Annotated[int, Field(ge=1)]
+Magnitude = Annotated[float, Field(ge=0.0, le=30.0)]
+
+MONITORS = (
+    "val/loss", "val/top1", "val/top5", "val/macro_f1", "val/weighted_f1", "val/balanced_acc",
+    "val/macro_precision", "val/macro_recall", "val/weighted_precision", "val/weighted_recall",
+)  # fmt: skip
+
+
+class Section(BaseModel):
+    """Base of every section: frozen, unknown keys refused, defaults validated, fields documented."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", validate_default=True, use_attribute_docstrings=True, allow_inf_nan=False
+    )
+
+
+class DataSection(Section):
+    """Which samples, and how they are split."""
+
+    source: Literal["auto", "folder", "csv", "stage"] = "auto"
+    """Where labels come from; ``auto`` looks at what the folder holds."""
+    csv: str | None = None
+    """The table of a ``csv`` source, absolute or relative to the data folder."""
+    columns: dict[Literal["path", "label", "split", "group"], str] = Field(default_factory=dict)
+    """Column names by role, where they are not the usual ones."""
+    val_fraction: Fraction = 0.1
+    """Share of train (or of an undivided folder) cut for validation where the data has none."""
+    test_fraction: Fraction = 0.1
+    """Share of an undivided folder cut for test."""
+    group: str | None = None
+    """``parent``, or a regular expression with one group over a sample's path: samples of one group
+    (a performer, a video) stay in one split."""
+    duplicates: Literal["report", "drop-train", "refuse"] = "report"
+    """What to do about samples that stand in two splits: report them, leave the earlier split's copy
+    out of training, or refuse to go on."""
+    near_distance: Annotated[int, Field(ge=0, le=64)] = 10
+    """Bits of the 256-bit difference hash below which two images are compared as near duplicates."""
+
+
+class ModelSection(Section):
+    """Which network, and where its weights come from."""
+
+    name: str = "resnet18"
+    """A catalogue name or any timm classifier."""
+    pretrained: bool = False
+    """Start from published weights; they must be on disk or be had from the model's hub."""
+    weights: str | None = None
+    """A weights file (``.safetensors`` or ``.pth``) to start from; implies ``pretrained``."""
+    img_size: Annotated[int, Field(ge=16, le=1024)] | None = None
+    """Side of the square input in pixels; the model's own where not given."""
+    drop_rate: Fraction = 0.0
+    """Dropout before the classifier."""
+    drop_path_rate: Fraction = 0.0
+    """Stochastic depth (Huang et al. 2016)."""
+    freeze: tuple[str, ...] = ()
+    """Names of submodules that don't train (``backbone`` for all but the head). Frozen means frozen:
+    gradients, BatchNorm statistics, dropout."""
+    kwargs: dict[str, Any] = Field(default_factory=dict)
+    """Further arguments of ``timm.create_model``."""
+
+
+class AugmentSection(Section):
+    """What is done to a training image; evaluation images are only resized and cropped."""
+
+    crop_scale: tuple[Probability, Probability] = (0.08, 1.0)
+    """Area of the random resized crop as a share of the image (Szegedy et al. 2015)."""
+    crop_ratio: tuple[Positive, Positive] = (3 / 4, 4 / 3)
+    """Aspect ratio of that crop, width over height."""
+    hflip: Probability = 0.5
+    """Probability of a horizontal flip."""
+    policy: Literal["none", "autoaugment", "randaugment", "trivialaugment"] = "none"
+    """Automatic augmentation: AutoAugment's ImageNet policy (Cubuk et al. 2019), RandAugment
+    (Cubuk et al. 2020) or TrivialAugment Wide (Mueller & Hutter 2021)."""
+    num_ops: Count = 2
+    """RandAugment: operations an image."""
+    magnitude: Magnitude = 9.0
+    """RandAugment: strength on a scale of 0 to 30."""
+    color_jitter: NonNegative = 0.0
+    """Brightness, contrast and saturation are multiplied by a factor within 1 -+ this."""
+    random_erasing: Probability = 0.0
+    """Probability that a rectangle is replaced by the mean colour (Zhong et al. 2020)."""
+
+    @model_validator(mode="after")
+    def _check_order(self) -> AugmentSection:
+        for name in ("crop_scale", "crop_ratio"):
+            low, high = getattr(self, name)
+            if not 0 < low <= high:
+                raise ValueError(f"{name} is [{low}, {high}]; give [low, high] with 0 < low <= high")
+        return self
+
+
+class TrainSection(Section):
+    """How the weights are found."""
+
+    epochs: Count = 15
+    """Passes over the training split."""
+    batch_size: Count = 64
+    """Samples of one forward pass on one device."""
+    accum_steps: Count = 1
+    """Forward passes of one optimiser step (gradient accumulation)."""
+    opt: str = "adamw"
+    """Any optimiser of timm by name: ``adamw``, ``sgd`` (with Nesterov momentum), ``lamb`` ..."""
+    lr: Positive = 1e-3
+    """Peak learning rate."""
+    weight_decay: NonNegative = 0.05
+    """Weight decay; biases and norms are left out."""
+    momentum: Fraction = 0.9
+    """Momentum of SGD-like optimisers; Adam-like ones keep their betas."""
+    layer_decay: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
+    """Learning rate of each layer group as a multiple of the next one's towards the head."""
+    schedule: Literal["cosine", "step", "plateau", "constant"] = "cosine"
+    """How the learning rate goes down, an optimiser step at a time (``plateau``: an epoch at a time)."""
+    warmup_epochs: NonNegative = 0.0
+    """Epochs of linear warm-up from lr / 100."""
+    min_lr: NonNegative = 0.0
+    """Where ``cosine`` and ``plateau`` end."""
+    decay_epochs: Positive = 30.0
+    """``step``: epochs between two reductions."""
+    decay_rate: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.1
+    """``step`` and ``plateau``: factor of a reduction."""
+    patience_epochs: Annotated[int, Field(ge=0)] = 3
+    """``plateau``: epochs without a better monitored figure before a reduction."""
+    smoothing: Fraction = 0.0
+    """Label smoothing (Szegedy et al. 2016)."""
+    clip_grad: Positive | None = None
+    """Largest norm of the whole gradient."""
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    """``auto`` takes the fastest that the device does well, and says which."""
+    channels_last: bool | Literal["auto"] = "auto"
+    """Memory format of images and weights."""
+    ema_decay: Fraction | None = None
+    """Decay of an exponential moving average of the weights, which is then what is evaluated."""
+    early_stopping_epochs: Count | None = None
+    """Stop after so many epochs without a better monitored figure."""
+    monitor: str = "val/top1"
+    """Figure that chooses the best epoch."""
+    mode: Literal["auto", "max", "min"] = "auto"
+    """Whether more or less of it is better; ``auto`` knows."""
+    checkpoint_every_epochs: Count | None = None
+    """Keep a checkpoint of every n-th epoch, besides ``last`` and ``best``."""
+    checkpoint_every_minutes: Positive | None = 10.0
+    """Save ``last`` within an epoch at least so often."""
+
+    @model_validator(mode="after")
+    def _check_monitor(self) -> TrainSection:
+        if self.monitor not in MONITORS:
+            raise ValueError(f"monitor is {self.monitor!r}; choose one of {', '.join(MONITORS)}")
+        if self.warmup_epochs >= self.epochs and self.warmup_epochs > 0:
+            raise ValueError(f"warmup_epochs ({self.warmup_epochs:g}) must be below epochs ({self.epochs})")
+        return self
+
+    @property
+    def monitor_mode(self) -> Literal["max", "min"]:
+        """``min`` for a loss, ``max`` for a score, unless told otherwise."""
+        if self.mode != "auto":
+            return self.mode
+        return "min" if self.monitor.endswith("loss") else "max"
+
+
+class LoaderSection(Section):
+    """How samples reach the model."""
+
+    workers: Annotated[int, Field(ge=0, le=256)] | Literal["auto"] = "auto"
+    """Threads or processes that decode; 0 decodes in the training thread."""
+    backend: Literal["auto", "thread", "process"] = "auto"
+    """``auto``: threads on a CPU, processes beside a GPU."""
+    prefetch: Count = 4
+    """Batches that are made ahead."""
+    timeout_s: Positive = 120.0
+    """How long one batch may take before the files it waits for are named."""
+    max_pixels: Count = 100_000_000
+    """Images that declare more pixels are refused before they are decoded."""
+
+
+class EvaluateSection(Section):
+    """How the model is judged."""
+
+    batch_size: Count | None = None
+    """Samples of one forward pass; twice the training batch where not given."""
+    crop_pct: Annotated[float, Field(gt=0.0, le=1.0)] | None = None
+    """Share of the resized short side that the centre crop keeps; the model's own where not given."""
+    resamples: Annotated[int, Field(ge=100)] = 2000
+    """Bootstrap resamples behind each interval."""
+
+
+class Recipe(Section):
+    """Everything that was asked for; the resolved form is saved with the run."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
+    """Names the run's folder."""
+    description: str = ""
+    """One line for ``praxiscope recipes``."""
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    """Every random draw follows from it."""
+    data: DataSection = DataSection()
+    model: ModelSection = ModelSection()
+    augment: AugmentSection = AugmentSection()
+    train: TrainSection = TrainSection()
+    loader: LoaderSection = LoaderSection()
+    evaluate: EvaluateSection = EvaluateSection()

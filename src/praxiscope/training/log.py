@@ -1,0 +1,87 @@
+"""An epoch's row goes to metrics.jsonl, results.csv, TensorBoard, train.log and latest_results.txt."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Self
+
+from praxiscope.recipe.schema import Recipe
+from praxiscope.runs import atomic
+from praxiscope.runs.rundir import RunDir
+
+
+class EpochLog:
+    """Writes rows for people and for programs. As a context manager it closes TensorBoard's file.
+
+    Args:
+        run: where to.
+        recipe: gives the number of epochs and the monitored figure.
+        purge_step: first step that a resumed run will log again; TensorBoard hides older values from there.
+    """
+
+    def __init__(self, run: RunDir, recipe: Recipe, *, purge_step: int | None = None) -> None:
+        # Imported here: TensorBoard takes a second, and only training needs it.
+        from torch.utils.tensorboard.writer import SummaryWriter
+
+        self._run = run
+        self._recipe = recipe
+        self._events = SummaryWriter(log_dir=str(run.tensorboard), purge_step=purge_step)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._events.close()
+
+    def note(self, text: str) -> None:
+        """Add a line with its UTC time to ``train.log``."""
+        with self._run.train_log.open("a", encoding="utf-8") as log:
+            log.write(f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ} {text}\n")
+
+    def row(self, row: Mapping[str, float | int]) -> None:
+        """Write one epoch's row everywhere."""
+        self._run.append_metrics(row)
+        rows = self._run.read_metrics()
+        atomic.write_text(self._run.results, _render_csv(rows))
+        for key, value in row.items():
+            if key not in {"epoch", "step"}:
+                self._events.add_scalar(key, value, int(row["step"]))
+        self._events.flush()
+        self.note(format_row(row, self._recipe.train.epochs))
+        self._run.write_latest_results(format_latest(rows, self._recipe))
+
+
+def format_row(row: Mapping[str, float | int], epochs: int) -> str:
+    """Return an epoch's row as one line for a person."""
+    return (
+        f"epoch {row['epoch']}/{epochs}  lr {row['lr']:.2e}  "
+        f"train loss {row['train/loss']:.4f} top1 {100 * row['train/top1']:.1f} %  "
+        f"val loss {row['val/loss']:.4f} top1 {100 * row['val/top1']:.1f} % "
+        f"macro F1 {100 * row['val/macro_f1']:.1f} %  "
+        f"{row['images_per_s']:.0f} images/s  {row['epoch_s']:.0f} s"
+    )
+
+
+def format_latest(rows: list[dict[str, float]], recipe: Recipe) -> str:
+    """Return ``latest_results.txt``: what ``cat`` should show while a run trains."""
+    monitor, mode = recipe.train.monitor, recipe.train.monitor_mode
+    chosen = [row for row in rows if row.get(monitor) is not None]
+    lines = [f"{recipe.name}  epoch {int(rows[-1]['epoch'])} of {recipe.train.epochs}"]
+    if chosen:
+        # The earliest of equals, as training chooses it.
+        best = (max if mode == "max" else min)(chosen, key=lambda row: row[monitor])
+        lines.append(f"best {monitor} {best[monitor]:.4f} at epoch {int(best['epoch'])}")
+    lines += [format_row(row, recipe.train.epochs) for row in rows[-10:]]
+    return "\n".join(lines) + "\n"
+
+
+def _render_csv(rows: list[dict[str, float]]) -> str:
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    out = io.StringIO()
+    writer = csv.DictWriter(out, columns, restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return out.getvalue()

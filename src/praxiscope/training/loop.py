@@ -1,0 +1,276 @@
+"""The loop. One ``fit`` for every model; no second trainer.
+
+Everything it does is a function of (seed, epoch, step): the order of samples and their augmentation
+(``data.loader``), dropout (seeded here, before each forward pass), the learning rate
+(``training.schedule``). So a resume from any checkpoint continues bit for bit.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+
+import torch
+from torch import Tensor, nn
+
+from praxiscope.data.loader import BatchPlan, Loader, plan_training_epoch
+from praxiscope.errors import Diverged
+from praxiscope.models.runtime import Normalizer, Runtime, read_peak_memory_mib
+from praxiscope.recipe.schema import Recipe
+from praxiscope.tensors import Batch
+from praxiscope.training.ema import Ema
+from praxiscope.training.optim import set_lr
+from praxiscope.training.schedule import compute_lr
+from praxiscope.training.signals import StopFlag
+from praxiscope.training.state import TrainState
+from praxiscope.training.watch import Progress, Watcher
+
+_MAX_SKIPS_IN_A_ROW = 25  # a gradient scaler needs about 16 halvings from its start; more is divergence
+_SEED_STRIDE = 1_000_003  # keeps the dropout streams of two seeds apart
+
+Row = dict[str, float | int]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """What one training run is made of.
+
+    Attributes:
+        recipe: what was asked for.
+        module: the network in training mode, on its device.
+        ema: its moving average, when the recipe has one; then that is what is validated.
+        optimizer: over the parameters that train.
+        scaler: scales gradients in fp16; does nothing otherwise.
+        runtime: device, precision, memory format.
+        normalize: uint8 batch -> the model's input.
+        loader: training batches.
+        num_samples: of the training split.
+        num_classes: K.
+        sample_ids: by row, to name the files of a bad batch.
+        validate: the network -> ``val/...`` scores.
+        save: writes a checkpoint; told whether it is the best so far and whether an epoch has just ended.
+        log: writes an epoch's row.
+    """
+
+    recipe: Recipe
+    module: nn.Module
+    ema: Ema | None
+    optimizer: torch.optim.Optimizer
+    scaler: torch.amp.GradScaler
+    runtime: Runtime
+    normalize: Normalizer
+    loader: Loader
+    num_samples: int
+    num_classes: int
+    sample_ids: Sequence[str]
+    validate: Callable[[nn.Module], dict[str, float]]
+    save: Callable[[TrainState, bool, bool], None]
+    log: Callable[[Row], None]
+
+
+def fit(job: Job, state: TrainState, *, stop: StopFlag, watch: Watcher) -> TrainState:
+    """Train from ``state`` to the last epoch, or until stopped.
+
+    Args:
+        job: the parts.
+        state: where to begin; changed in place.
+        stop: looked at after each step.
+        watch: told about progress.
+
+    Returns:
+        ``state`` at the end.
+
+    Raises:
+        Diverged: a loss or gradient is not finite; the last checkpoint is from before it.
+        Preempted, Interrupted: stopped by a signal, after saving.
+        SampleFailed: a sample can't be read.
+    """
+    train = job.recipe.train
+    while state.epoch < train.epochs and not state.stopped_early:
+        # ---------------------------------------------------------------- one pass over the training split
+        lr = _train_epoch(job, state, stop=stop, watch=watch)
+
+        # ---------------------------------------------------------------- validate
+        started = time.perf_counter()
+        watch.phase("validating", 0, 1)
+        row = _describe_epoch(job, state, lr) | job.validate(job.ema.module if job.ema else job.module)
+        state.train_s += time.perf_counter() - started
+
+        # ---------------------------------------------------------------- choose, schedule, log, save
+        is_best = _judge(job, state, float(row[train.monitor]))
+        state.begin_epoch()
+        job.log(row)
+        job.save(state, is_best, True)
+        watch.epoch(row)
+        if stop.requested and state.epoch < train.epochs:
+            raise stop.as_error(f"after epoch {state.epoch}")
+    return state
+
+
+def _train_epoch(job: Job, state: TrainState, *, stop: StopFlag, watch: Watcher) -> float:
+    """Do what is left of the epoch in progress; return the last learning rate."""
+    train = job.recipe.train
+    plans = plan_training_epoch(job.num_samples, train.batch_size, seed=job.recipe.seed, epoch=state.epoch)
+    steps = math.ceil(len(plans) / train.accum_steps)
+    job.module.train()
+    lr, clock = 0.0, _Clock(state)
+    for batches in _in_groups(job.loader.batches(plans[state.batch :]), train.accum_steps):
+        lr = compute_lr(train, step=state.step, steps_per_epoch=steps, plateau_factor=state.plateau_factor)
+        set_lr(job.optimizer, lr)
+        _update(job, batches, state, lr)
+        state.batch += len(batches)
+        clock.tick(sum(len(batch.rows) for batch in batches))
+        watch.step(_describe_step(job, state, plans, lr, clock))
+        if state.batch < len(plans) and (stop.requested or clock.is_due(train.checkpoint_every_minutes)):
+            job.save(state, False, False)
+            clock.saved()
+            if stop.requested:
+                raise stop.as_error(f"at step {state.step}, in epoch {state.epoch + 1}")
+    return lr
+
+
+def _update(job: Job, batches: Sequence[Batch], state: TrainState, lr: float) -> None:
+    """Make one optimiser step of one or more batches; each sample weighs the same."""
+    total = sum(len(batch.rows) for batch in batches)
+    loss = 0.0
+    for number, batch in enumerate(batches):
+        torch.manual_seed(job.recipe.seed * _SEED_STRIDE + state.step * 64 + number)
+        targets = batch.targets.to(job.runtime.device, non_blocking=True)
+        with job.runtime.autocast():
+            logits = job.module(job.normalize(batch.images))
+        loss_sum = _compute_loss(logits.float(), targets, job.recipe.train.smoothing)
+        job.scaler.scale(loss_sum / total).backward()  # type: ignore[no-untyped-call]
+        loss += _count(state, logits.detach(), targets, loss_sum)
+    job.scaler.unscale_(job.optimizer)
+    norm = float(nn.utils.clip_grad_norm_(job.module.parameters(), job.recipe.train.clip_grad or math.inf))
+    _check_finite(job, batches, state, loss=loss / total, norm=norm, lr=lr)
+    job.scaler.step(job.optimizer)
+    job.scaler.update()
+    job.optimizer.zero_grad(set_to_none=True)
+    if math.isfinite(norm):
+        state.step += 1
+        if job.ema is not None:
+            job.ema.update(job.module, step=state.step)
+
+
+def _compute_loss(logits_BK: Tensor, targets_B: Tensor, smoothing: float) -> Tensor:
+    return nn.functional.cross_entropy(logits_BK, targets_B, label_smoothing=smoothing, reduction="sum")
+
+
+def _count(state: TrainState, logits_BK: Tensor, targets_B: Tensor, loss_sum: Tensor) -> float:
+    """Add a batch to the epoch's figures; return its loss."""
+    num_classes = logits_BK.shape[1]
+    best = logits_BK.topk(min(5, num_classes), dim=1).indices
+    cells = torch.bincount(targets_B * num_classes + best[:, 0], minlength=num_classes**2)
+    state.tally.confusion += cells.view(num_classes, num_classes).cpu().numpy()
+    state.tally.top5_sum += int((best == targets_B[:, None]).any(dim=1).sum())
+    loss = float(loss_sum)
+    state.tally.loss_sum += loss
+    return loss
+
+
+def _check_finite(
+    job: Job, batches: Sequence[Batch], state: TrainState, *, loss: float, norm: float, lr: float
+) -> None:
+    """Stop before the optimiser takes a step that can't be undone (C6)."""
+    if math.isfinite(loss) and math.isfinite(norm):
+        state.skipped_in_a_row = 0
+        return
+    if math.isfinite(loss) and job.scaler.is_enabled() and state.skipped_in_a_row < _MAX_SKIPS_IN_A_ROW:
+        state.skipped_steps += 1  # the scale was too large for fp16: the scaler leaves the step out (C7)
+        state.skipped_in_a_row += 1
+        return
+    what = f"the loss is {loss}" if not math.isfinite(loss) else f"the gradient's norm is {norm}"
+    names = [job.sample_ids[row] for batch in batches for row in batch.rows]
+    more = f" and {len(names) - 8} more" if len(names) > 8 else ""
+    raise Diverged(
+        f"Stopped before step {state.step + 1} (epoch {state.epoch + 1}): {what} at learning rate {lr:.3g}, "
+        f"precision {job.runtime.precision}. Files of the batch: {', '.join(names[:8])}{more}. The last "
+        "checkpoint is from before this. Try a lower --lr, a warm-up (--warmup-epochs), --set "
+        "train.clip_grad=1, or --amp fp32."
+    )
+
+
+def _judge(job: Job, state: TrainState, value: float) -> bool:
+    """Compare the epoch with the best so far; move the plateau schedule and early stopping."""
+    train = job.recipe.train
+    is_best = state.is_better(value, train.monitor_mode)
+    if is_best:
+        state.best_value, state.best_epoch = value, state.epoch + 1
+        state.plateau_epochs = 0
+    else:
+        state.plateau_epochs += 1
+    if train.schedule == "plateau" and state.plateau_epochs > train.patience_epochs:
+        state.plateau_factor *= train.decay_rate
+        state.plateau_epochs = 0
+    patience = train.early_stopping_epochs
+    state.stopped_early = patience is not None and state.epoch + 1 - state.best_epoch >= patience
+    return is_best
+
+
+def _describe_epoch(job: Job, state: TrainState, lr: float) -> Row:
+    tally = state.tally
+    row: Row = {"epoch": state.epoch + 1, "step": state.step, "lr": lr, **tally.compute_row("train")}
+    row["images_per_s"] = tally.num_samples / max(tally.seconds, 1e-9)
+    row["epoch_s"] = tally.seconds
+    row["skipped_steps"] = state.skipped_steps
+    peak = read_peak_memory_mib(job.runtime.device)
+    return row if peak is None else row | {"peak_memory_mib": peak}
+
+
+def _describe_step(
+    job: Job, state: TrainState, plans: Sequence[BatchPlan], lr: float, clock: _Clock
+) -> Progress:
+    train = job.recipe.train
+    left = (train.epochs - state.epoch) * job.num_samples - state.tally.num_samples
+    return Progress(
+        epoch=state.epoch + 1,
+        epochs=train.epochs,
+        batch=state.batch,
+        batches=len(plans),
+        step=state.step,
+        loss=state.tally.loss_sum / max(1, state.tally.num_samples),
+        lr=lr,
+        images_per_s=clock.images_per_s,
+        eta_s=left / clock.images_per_s if clock.images_per_s else None,
+        best=state.best_value,
+    )
+
+
+def _in_groups(batches: Iterator[Batch], size: int) -> Iterator[list[Batch]]:
+    while group := list(islice(batches, size)):
+        yield group
+
+
+class _Clock:
+    """Times an epoch: seconds into the state, images per second without the first step's warm-up."""
+
+    def __init__(self, state: TrainState) -> None:
+        self._state = state
+        self._last = self._saved = time.perf_counter()
+        self._images = 0
+        self._seconds = 0.0
+        self._ticks = 0
+
+    @property
+    def images_per_s(self) -> float:
+        return self._images / self._seconds if self._seconds else 0.0
+
+    def tick(self, images: int) -> None:
+        now = time.perf_counter()
+        spent, self._last = now - self._last, now
+        self._state.tally.seconds += spent
+        self._state.train_s += spent
+        self._ticks += 1
+        if self._ticks > 1:
+            self._images += images
+            self._seconds += spent
+
+    def is_due(self, minutes: float | None) -> bool:
+        return minutes is not None and time.perf_counter() - self._saved >= 60 * minutes
+
+    def saved(self) -> None:
+        self._saved = self._last = time.perf_counter()

@@ -1,0 +1,195 @@
+"""Puts a job together from a recipe, a manifest and a run folder; saves it and brings it back."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+import torch
+
+from praxiscope.data.loader import BatchReader, Loader, SampleSet, build_loader, build_sample_set
+from praxiscope.data.manifest import Manifest
+from praxiscope.data.transforms import EvalTransform, InputSpec, Interpolation, TrainTransform
+from praxiscope.evaluate.predict import compute_epoch_scores, compute_logits
+from praxiscope.models.build import BuiltModel
+from praxiscope.models.runtime import Normalizer, Runtime
+from praxiscope.models.state import unwrap_module
+from praxiscope.recipe.schema import Recipe
+from praxiscope.runs.checkpoint import (
+    flatten_optimizer,
+    latest_checkpoint,
+    unflatten_optimizer,
+    write_checkpoint,
+)
+from praxiscope.runs.checkpoint_files import BEST, PERMANENT
+from praxiscope.runs.environment import count_cores
+from praxiscope.runs.rundir import RunDir
+from praxiscope.training.ema import Ema
+from praxiscope.training.loop import Job, Row
+from praxiscope.training.optim import build_optimizer, list_parameter_names
+from praxiscope.training.state import TrainState
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """Everything a job is built from.
+
+    Attributes:
+        recipe: what was asked for.
+        manifest: the samples.
+        run: where checkpoints go.
+        built: the network.
+        runtime: where and how it computes.
+        without: samples left out (the run's quarantine).
+        log: writes an epoch's row.
+        phase: told about validation: text, done, total.
+    """
+
+    recipe: Recipe
+    manifest: Manifest
+    run: RunDir
+    built: BuiltModel
+    runtime: Runtime
+    log: Callable[[Row], None]
+    phase: Callable[[str, int, int], None]
+    without: frozenset[str] = frozenset()
+
+
+def build_input_spec(built: BuiltModel, recipe: Recipe) -> InputSpec:
+    """Return what the network wants to be fed, the recipe's evaluation crop included."""
+    return InputSpec(
+        img_size=built.img_size,
+        interpolation=cast("Interpolation", built.interpolation),
+        crop_pct=recipe.evaluate.crop_pct or built.crop_pct,
+        mean=built.mean,
+    )
+
+
+def build_evaluation_loader(samples: SampleSet, spec: InputSpec, recipe: Recipe, runtime: Runtime) -> Loader:
+    """Return a loader of evaluation batches of a split."""
+    reader = BatchReader(
+        samples=samples,
+        transform=EvalTransform(spec=spec),
+        seed=recipe.seed,
+        max_pixels=recipe.loader.max_pixels,
+    )
+    return build_loader(reader, recipe.loader, device_type=runtime.device.type, cores=count_cores())
+
+
+@contextlib.contextmanager
+def open_job(setting: Setting) -> Iterator[Job]:
+    """Build a job; leaving the context ends its loader's workers."""
+    recipe, runtime = setting.recipe, setting.runtime
+    train = build_sample_set(setting.manifest, "train", without=setting.without)
+    val = build_sample_set(setting.manifest, "val", without=setting.without)
+    spec = build_input_spec(setting.built, recipe)
+    reader = BatchReader(
+        samples=train,
+        transform=TrainTransform(spec=spec, augment=recipe.augment),
+        seed=recipe.seed,
+        max_pixels=recipe.loader.max_pixels,
+    )
+    module = runtime.place(setting.built.module)
+    optimizer = build_optimizer(recipe.train, module)
+    scaler = torch.amp.GradScaler(runtime.device.type, enabled=runtime.precision == "fp16")
+    normalize = Normalizer(setting.built.mean, setting.built.std, runtime)
+    ema = Ema(module, recipe.train.ema_decay) if recipe.train.ema_decay is not None else None
+    loader = build_loader(reader, recipe.loader, device_type=runtime.device.type, cores=count_cores())
+    with loader, build_evaluation_loader(val, spec, recipe, runtime) as val_loader:
+
+        def validate(network: torch.nn.Module) -> dict[str, float]:
+            logits = compute_logits(
+                network,
+                val_loader,
+                num_samples=len(val),
+                batch_size=evaluation_batch_size(recipe),
+                normalize=normalize,
+                runtime=runtime,
+                progress=lambda done, total: setting.phase("validating", done, total),
+            )
+            return compute_epoch_scores(logits, val.targets, "val")
+
+        job: Job
+        job = Job(
+            recipe=recipe,
+            module=module,
+            ema=ema,
+            optimizer=optimizer,
+            scaler=scaler,
+            runtime=runtime,
+            normalize=normalize,
+            loader=loader,
+            num_samples=len(train),
+            num_classes=len(train.names),
+            sample_ids=train.sample_ids,
+            validate=validate,
+            save=lambda state, is_best, epoch_ended: save_job(
+                job, state, setting.run.checkpoints, is_best=is_best, epoch_ended=epoch_ended
+            ),
+            log=setting.log,
+        )
+        yield job
+
+
+def evaluation_batch_size(recipe: Recipe) -> int:
+    """Return the samples of an evaluation's forward pass: no gradients, so twice the training batch fits."""
+    return recipe.evaluate.batch_size or 2 * recipe.train.batch_size
+
+
+def save_job(job: Job, state: TrainState, folder: Path, *, is_best: bool, epoch_ended: bool) -> None:
+    """Write a checkpoint of everything that a resume needs.
+
+    Raises:
+        EnvironmentProblem: the disk is full; earlier checkpoints are intact.
+    """
+    state.scaler = job.scaler.state_dict()
+    names = list_parameter_names(job.optimizer, job.module)
+    tensors, plain = flatten_optimizer(job.optimizer.state_dict(), names)
+    groups = {"model": unwrap_module(job.module).state_dict(), "optimizer": tensors}
+    if job.ema is not None:
+        groups["ema"] = job.ema.module.state_dict()
+    every = job.recipe.train.checkpoint_every_epochs
+    tags = {BEST} if is_best else set()
+    if epoch_ended and every is not None and state.epoch % every == 0:
+        tags.add(PERMANENT)
+    write_checkpoint(
+        folder,
+        groups=groups,
+        state={"train": state.to_json(), "optimizer": plain},
+        step=state.step,
+        epoch=state.epoch,
+        tags=tags,
+    )
+
+
+def restore_job(job: Job, folder: Path, note: Callable[[str], None]) -> TrainState:
+    """Bring a job to its latest sound checkpoint; without one, to the start.
+
+    Args:
+        job: freshly built.
+        folder: of checkpoints.
+        note: told about damaged checkpoints that were passed over.
+
+    Raises:
+        IntegrityError: there are checkpoints and none is sound.
+    """
+    checkpoint, rejected = latest_checkpoint(folder)
+    for each in rejected:
+        note(f"Checkpoint {each.name} is passed over: {each.reason}")
+    if checkpoint is None:
+        return TrainState.start(job.num_classes)
+    unwrap_module(job.module).load_state_dict(checkpoint.groups["model"], strict=True)
+    if job.ema is not None:
+        job.ema.module.load_state_dict(checkpoint.groups["ema"], strict=True)
+    names = list_parameter_names(job.optimizer, job.module)
+    job.optimizer.load_state_dict(
+        unflatten_optimizer(checkpoint.groups["optimizer"], checkpoint.state["optimizer"], names)
+    )
+    state = TrainState.from_json(checkpoint.state["train"])
+    if state.scaler:
+        job.scaler.load_state_dict(state.scaler)
+    note(f"Resumed from {checkpoint.path.name}, in epoch {state.epoch + 1} after batch {state.batch}.")
+    return state

@@ -1,0 +1,188 @@
+"""Evaluate: a run's best weights on one split become a predictions table, and everything else from it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from praxiscope.data.loader import build_sample_set
+from praxiscope.data.manifest import Manifest, read_manifest
+from praxiscope.errors import IntegrityError, UsageError
+from praxiscope.evaluate.predict import compute_logits
+from praxiscope.evaluate.predictions import (
+    HeadOutputs,
+    Predictions,
+    PredictionsInfo,
+    build_predictions,
+    write_predictions,
+)
+from praxiscope.evaluate.scores import compute_metrics
+from praxiscope.evaluate.text import format_test_report, write_per_class_csv, write_test_report
+from praxiscope.models.build import BuiltModel, rebuild_model
+from praxiscope.models.runtime import Normalizer, choose_device, choose_runtime, tune_allocator
+from praxiscope.models.state import compute_weights_sha256
+from praxiscope.recipe.load import load_recipe
+from praxiscope.recipe.schema import Recipe
+from praxiscope.report.figures import write_evaluation_figures
+from praxiscope.runs import atomic
+from praxiscope.runs.checkpoint import best_checkpoint
+from praxiscope.runs.find import find_run
+from praxiscope.runs.rundir import RunDir
+from praxiscope.training.session import build_evaluation_loader, build_input_spec, evaluation_batch_size
+from praxiscope.training.watch import Silent, Watcher
+
+SPLITS = ("train", "val", "test")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationResult:
+    """What an evaluation left behind.
+
+    Attributes:
+        run: the run.
+        folder: of this evaluation's files.
+        predictions: the table that every figure came from.
+        metrics: the content of ``metrics.json``.
+    """
+
+    run: RunDir
+    folder: Path
+    predictions: Predictions
+    metrics: Mapping[str, Any]
+
+
+def evaluate(
+    run: RunDir | Path | str,
+    *,
+    split: str = "test",
+    out: Path | str | None = None,
+    data: Path | str | None = None,
+    output: Path | str = "runs",
+    device: str | None = None,
+    watch: Watcher | None = None,
+) -> EvaluationResult:
+    """Evaluate a run's best weights on a split.
+
+    Args:
+        run: a run, its folder, or ``recipe@latest``.
+        split: ``test``, ``val`` or ``train``.
+        out: also write ``metrics.json`` there.
+        data: where the data folder is now, if it has moved; the files must be the same.
+        output: folder of all runs, for names.
+        device: as for ``train``.
+        watch: follows progress.
+
+    Raises:
+        UsageError: no such run or split.
+        DataError: a sample can't be read.
+        IntegrityError: no sound checkpoint.
+    """
+    watch = watch or Silent()
+    if split not in SPLITS:
+        raise UsageError(f"--split '{split}': choose one of {', '.join(SPLITS)}.")
+    found = run if isinstance(run, RunDir) else find_run(str(run), root=Path(output))
+    recipe, manifest = load_recipe(found.recipe), read_manifest(found.manifest)
+    tune_allocator()
+    built = load_best(found, recipe, manifest, watch)
+    predictions = _predict(found, recipe, _moved(manifest, data), built, split, device=device, watch=watch)
+    write_predictions(predictions, found.predictions(split))
+    watch.phase("computing intervals", 0, 1)
+    metrics = compute_metrics(predictions, seed=recipe.seed, resamples=recipe.evaluate.resamples)
+    folder = found.new_evaluation_dir(split)
+    atomic.write_json(folder / "metrics.json", metrics)
+    title = f"{recipe.name} ({found.run_id}) on {split}"
+    write_test_report(metrics, folder / "test_report.txt", title=title)
+    write_per_class_csv(metrics, folder / "per_class.csv")
+    write_evaluation_figures(metrics, folder)
+    found.write_latest_results(format_test_report(metrics, title=title))
+    if out is not None:
+        _write_out(Path(out), metrics)
+    return EvaluationResult(run=found, folder=folder, predictions=predictions, metrics=metrics)
+
+
+def load_best(run: RunDir, recipe: Recipe, manifest: Manifest, watch: Watcher) -> BuiltModel:
+    """Build a run's network with its best weights (the averaged ones where there are), verified first.
+
+    Raises:
+        IntegrityError: no checkpoint, or none sound.
+    """
+    checkpoint, rejected = best_checkpoint(run.checkpoints, only=())
+    for each in rejected:
+        watch.note(f"Checkpoint {each.name} is passed over: {each.reason}")
+    if checkpoint is None:
+        raise IntegrityError(f"{run.path} holds no checkpoint yet; train it first (--resume goes on).")
+    group = "ema" if "ema" in checkpoint.sha256 else "model"
+    built = rebuild_model(
+        recipe.model,
+        num_classes=len(manifest.heads["action"]),
+        weights=checkpoint.path / f"{group}.safetensors",
+    )
+    watch.note(f"Weights: {checkpoint.path.name}/{group}, epoch {checkpoint.epoch}.")
+    return built
+
+
+def _predict(
+    run: RunDir,
+    recipe: Recipe,
+    manifest: Manifest,
+    built: BuiltModel,
+    split: str,
+    *,
+    device: str | None,
+    watch: Watcher,
+) -> Predictions:
+    stored = run.read_run_json()["environment"]
+    samples = build_sample_set(manifest, split)
+    runtime = choose_runtime(
+        choose_device(device),
+        precision=stored["precision"],
+        channels_last=stored["memory_format"] == "channels_last",
+        family=built.card.family,
+    )
+    weights_sha256 = compute_weights_sha256(built.module.state_dict())
+    with build_evaluation_loader(samples, build_input_spec(built, recipe), recipe, runtime) as loader:
+        logits = compute_logits(
+            runtime.place(built.module),
+            loader,
+            num_samples=len(samples),
+            batch_size=evaluation_batch_size(recipe),
+            normalize=Normalizer(built.mean, built.std, runtime),
+            runtime=runtime,
+            progress=lambda done, total: watch.phase(f"evaluating {split}", done, total),
+        )
+    rows = manifest.usable(split).to_pylist()
+    return build_predictions(
+        PredictionsInfo(
+            heads={"action": samples.names},
+            weights_sha256=weights_sha256,
+            manifest_fingerprint=manifest.fingerprint,
+            recipe_name=recipe.name,
+            created=datetime.now(UTC).isoformat(timespec="seconds"),
+        ),
+        sample_ids=samples.sample_ids,
+        splits=split,
+        outputs={"action": HeadOutputs(targets=samples.targets, logits=logits)},
+        groups=[row["group"] for row in rows],
+        clean=[row["twin_of"] is None for row in rows],
+    )
+
+
+def _moved(manifest: Manifest, data: Path | str | None) -> Manifest:
+    root = Path(data).expanduser().resolve() if data is not None else manifest.root
+    if not root.is_dir():
+        raise UsageError(f"The data folder {root} is not there; pass --data with where it is now.")
+    return Manifest(
+        table=manifest.table,
+        root=root,
+        heads=manifest.heads,
+        source=manifest.source,
+        findings=manifest.findings,
+    )
+
+
+def _write_out(path: Path, metrics: Mapping[str, Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    atomic.write_json(path, metrics)

@@ -1,0 +1,116 @@
+"""One session of training in a run folder: from the latest checkpoint to the end, or to a stop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+from praxiscope.data.loader import SampleFailed
+from praxiscope.data.manifest import Manifest
+from praxiscope.errors import Diverged, Interrupted, PraxiscopeError, Preempted
+from praxiscope.models.build import BuiltModel
+from praxiscope.models.freeze import assert_frozen_unchanged, fingerprint_frozen
+from praxiscope.models.runtime import Runtime
+from praxiscope.recipe.schema import Recipe
+from praxiscope.report.figures import write_curves
+from praxiscope.runs.rundir import RunDir, RunState
+from praxiscope.stats.learning import describe_learning
+from praxiscope.training.log import EpochLog
+from praxiscope.training.loop import Job, fit
+from praxiscope.training.session import Setting, open_job, restore_job
+from praxiscope.training.signals import StopFlag
+from praxiscope.training.state import TrainState
+from praxiscope.training.watch import Watcher
+from praxiscope.workflows.record import describe_session
+
+_STATES: tuple[tuple[type[BaseException], RunState], ...] = (
+    (Preempted, "preempted"),
+    (Interrupted, "interrupted"),
+    (KeyboardInterrupt, "interrupted"),
+    (Diverged, "diverged"),
+)
+
+
+def run_session(
+    run: RunDir, recipe: Recipe, manifest: Manifest, built: BuiltModel, runtime: Runtime, *, watch: Watcher
+) -> RunDir:
+    """Train until the recipe's last epoch; the caller holds the run's lock.
+
+    Returns:
+        ``run``, with its curves drawn.
+
+    Raises:
+        PraxiscopeError: as ``train`` says; ``status.json`` tells which.
+    """
+    without = frozenset(run.read_run_json().get("quarantined", []))
+    started = datetime.now(UTC)
+    # Signals before anything slow: a stop during the set-up is not lost either.
+    with StopFlag() as stop, EpochLog(run, recipe) as log:
+        setting = Setting(
+            recipe=recipe, manifest=manifest, run=run, built=built, runtime=runtime,
+            log=log.row, phase=watch.phase, without=without,
+        )  # fmt: skip
+
+        def note(text: str) -> None:
+            log.note(text)
+            watch.note(text)
+
+        note(_describe_begin(built, runtime))
+        with open_job(setting) as job:
+            state = restore_job(job, run.checkpoints, note)
+            run.truncate_metrics(after_step=state.step)
+            run.write_status("running", step=state.step, epoch=state.epoch)
+            frozen = fingerprint_frozen(job.module)
+            try:
+                fit(job, state, stop=stop, watch=watch)
+                assert_frozen_unchanged(job.module, frozen)
+            except BaseException as problem:
+                _record_stop(run, job, state, started, problem)
+                if run.read_metrics():
+                    write_curves(run.read_metrics(), run.curves)
+                raise
+            _record_end(run, recipe, state, started, note)
+    return run
+
+
+def _describe_begin(built: BuiltModel, runtime: Runtime) -> str:
+    layout = "channels-last" if runtime.channels_last else "contiguous"
+    weights = "from scratch" if built.loaded is None else str(built.loaded)
+    return (
+        f"{built.card.name}, {built.num_parameters / 1e6:.2f} M parameters, {built.img_size} px, {weights}; "
+        f"{runtime.device}, {runtime.precision} ({runtime.reason}), {layout}"
+    )
+
+
+def _record_stop(run: RunDir, job: Job, state: TrainState, started: datetime, problem: BaseException) -> None:
+    kind: RunState = next((word for error, word in _STATES if isinstance(problem, error)), "failed")
+    message = str(problem) if isinstance(problem, PraxiscopeError) else type(problem).__name__
+    run.write_status(kind, step=state.step, epoch=state.epoch, message=message)
+    changes: dict[str, Any] = {
+        "time": describe_session(run, started, kind, state.train_s),
+        "best": _describe_best(job.recipe, state),
+    }
+    if isinstance(problem, SampleFailed):
+        known = run.read_run_json().get("quarantined", [])
+        changes["quarantined"] = sorted({*known, *problem.sample_ids})
+    run.update_run_json(changes)
+
+
+def _record_end(
+    run: RunDir, recipe: Recipe, state: TrainState, started: datetime, note: Callable[[str], None]
+) -> None:
+    rows = run.read_metrics()
+    write_curves(rows, run.curves)
+    run.update_run_json(
+        {"time": describe_session(run, started, "done", state.train_s), "best": _describe_best(recipe, state)}
+    )
+    run.write_status("done", step=state.step, epoch=state.epoch)
+    for sentence in describe_learning(rows, monitor=recipe.train.monitor).sentences:
+        note(sentence)
+
+
+def _describe_best(recipe: Recipe, state: TrainState) -> dict[str, object] | None:
+    if state.best_value is None:
+        return None
+    return {"epoch": state.best_epoch, "monitor": recipe.train.monitor, "value": state.best_value}

@@ -1,0 +1,151 @@
+"""Train: data and recipe become a run folder that can be checked, resumed and evaluated."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+
+from praxiscope.data.build import build_manifest
+from praxiscope.data.manifest import Manifest, write_manifest
+from praxiscope.errors import DataError, UsageError
+from praxiscope.models.build import BuiltModel, build_model
+from praxiscope.models.runtime import Runtime, choose_device, choose_runtime, tune_allocator
+from praxiscope.recipe.load import dump_recipe, load_recipe
+from praxiscope.recipe.schema import Recipe
+from praxiscope.runs import atomic
+from praxiscope.runs.checkpoint_files import read_manifests
+from praxiscope.runs.find import find_run
+from praxiscope.runs.rundir import RunDir
+from praxiscope.training.watch import Silent, Watcher
+from praxiscope.workflows.record import describe_start
+from praxiscope.workflows.resume import find_run_to_resume, refuse_changes
+from praxiscope.workflows.session import run_session
+
+
+class _Parts(NamedTuple):
+    """What a session needs besides its folder."""
+
+    recipe: Recipe
+    manifest: Manifest
+    built: BuiltModel
+    runtime: Runtime
+
+
+def train(  # noqa: PLR0913 - the flags of a command, all but one with a default
+    recipe: Recipe | str | None = None,
+    *,
+    data: Path | str | None = None,
+    output: Path | str = "runs",
+    resume: bool | str | Path = False,
+    allow_changes: bool = False,
+    device: str | None = None,
+    watch: Watcher | None = None,
+    command: Sequence[str] = (),
+) -> RunDir:
+    """Train a model, or go on with a run.
+
+    Args:
+        recipe: a recipe or a built-in one's name; may be left out when ``resume`` names a run.
+        data: the user's folder; nothing is written to it. May be left out likewise.
+        output: folder of all runs.
+        resume: True for the newest run of this recipe and data, or a run's folder or name.
+        allow_changes: go on although recipe or data differ from the run's; it is noted in the run.
+        device: ``cpu``, ``cuda``, ``cuda:1``, ``mps``, a GPU's number; the best there is by default.
+        watch: follows progress.
+        command: the command line, for the record; secrets in it are masked.
+
+    Returns:
+        The run's folder.
+
+    Raises:
+        UsageError: something asked for doesn't exist, or the run to resume is another one.
+        DataError: the data can't be used as asked.
+        EnvironmentProblem: weights, disk space or a device are missing.
+        Diverged: a loss is not finite.
+        Preempted, Interrupted: stopped by a signal after saving.
+    """
+    watch = watch or Silent()
+    recipe, data = _complete(recipe, data, resume, Path(output))
+    where = choose_device(device)
+    allocator = tune_allocator()
+    manifest = _build_data(data, recipe, watch)
+    if not resume:
+        # Model and weights before the folder: a misspelt name leaves no run behind.
+        parts = _build_parts(recipe, manifest, where=where)
+        run = RunDir.create(Path(output), recipe.name)
+        with run.lock():
+            atomic.write_text(run.recipe, dump_recipe(recipe))
+            write_manifest(manifest, run.manifest)
+            start = describe_start(
+                run, recipe, manifest, parts.built, parts.runtime, command=command, allocator=allocator
+            )
+            run.update_run_json(start)
+            return run_session(run, *parts, watch=watch)
+    run = find_run_to_resume(resume, recipe.name, manifest, Path(output))
+    with run.lock():
+        changes = refuse_changes(run, recipe, manifest, allow=allow_changes)
+        if changes:
+            notes = [
+                *run.read_run_json().get("notes", []),
+                *(f"changed on resume: {line}" for line in changes),
+            ]
+            run.update_run_json({"notes": notes})
+            write_manifest(manifest, run.manifest)
+        atomic.write_text(run.recipe, dump_recipe(recipe))
+        parts = _build_parts(recipe, manifest, where=where, run=run)
+        return run_session(run, *parts, watch=watch)
+
+
+def _complete(
+    recipe: Recipe | str | None, data: Path | str | None, resume: bool | str | Path, output: Path
+) -> tuple[Recipe, Path]:
+    """Fill in what a named run knows already."""
+    if isinstance(resume, (str, Path)):
+        run = find_run(str(resume), root=output)
+        recipe = recipe or load_recipe(run.recipe)
+        data = data or run.read_run_json()["data"]["root"]
+    if recipe is None:
+        raise UsageError(
+            "Which recipe? Name one (praxiscope recipes), or --model, or --resume a run's folder."
+        )
+    if data is None:
+        raise UsageError("Which data? Pass --data DIR: a folder of class folders, or with a CSV of labels.")
+    return (load_recipe(recipe) if isinstance(recipe, str) else recipe), Path(data)
+
+
+def _build_data(data: Path, recipe: Recipe, watch: Watcher) -> Manifest:
+    manifest = build_manifest(
+        data, recipe.data, seed=recipe.seed, progress=watch.phase, max_pixels=recipe.loader.max_pixels
+    )
+    for finding in manifest.findings:
+        if finding.severity == "warning":
+            watch.note(f"data: {finding.message}")
+    manifest.require_usable()
+    for split in ("train", "val"):
+        if manifest.usable(split).num_rows == 0:
+            raise DataError(
+                f"{manifest.root} gives no sample for '{split}'; give it a folder '{split}', or set "
+                "data.val_fraction above 0 to have validation cut from train."
+            )
+    return manifest
+
+
+def _build_parts(
+    recipe: Recipe, manifest: Manifest, *, where: torch.device, run: RunDir | None = None
+) -> _Parts:
+    """Build the network and settle how it computes; a resumed run keeps the precision that it had."""
+    section, train = recipe.model, recipe.train
+    precision, channels_last = train.precision, train.channels_last
+    if run is not None:
+        before = run.read_run_json()["environment"]
+        precision, channels_last = before["precision"], before["memory_format"] == "channels_last"
+        if read_manifests(run.checkpoints)[0]:  # weights come from there; the published ones may be gone
+            section = section.model_copy(update={"pretrained": False, "weights": None})
+    built = build_model(section, num_classes=len(manifest.heads["action"]), seed=recipe.seed)
+    runtime = choose_runtime(
+        where, precision=precision, channels_last=channels_last, family=built.card.family
+    )
+    return _Parts(recipe, manifest, built, runtime)
