@@ -126,7 +126,7 @@ def test_splits_can_be_taken_apart():
 def test_heads_are_chosen_by_name():
     with pytest.raises(UsageError, match="No head was named; the predictions have verb, noun"):
         build().logits()
-    with pytest.raises(UsageError, match="There is no head 'nuon'.*Did you mean 'noun'"):
+    with pytest.raises(UsageError, match=r"There is no head 'nuon'.*Did you mean 'noun'"):
         build().targets("nuon")
 
 
@@ -263,15 +263,12 @@ def test_a_changed_file_is_refused(tmp_path, metadata, table, error, message):
 
 
 def read_or_refuse(path, good):
-    """Return whether the file is refused by name; a file that is read must hold what was written."""
+    """Return what reading a damaged file came to."""
     try:
         again = read_predictions(path)
     except (IntegrityError, DataError) as problem:
-        assert str(path) in str(problem)
-        return True
-    assert again.table.equals(good.table)
-    assert again.info == good.info
-    return False
+        return "refused" if str(path) in str(problem) else f"refused without its name: {problem}"
+    return "same" if again.table.equals(good.table) and again.info == good.info else "something else"
 
 
 def damage(path, good, count):
@@ -292,9 +289,11 @@ def test_flipped_bits_and_cut_files_are_never_read_as_something_else(tmp_path, m
     path = tmp_path / "test.parquet"
     write_predictions(good, path)
     outcomes = list(damage(path, good, count))
-    assert all(refused for kind, refused in outcomes if kind == "cut")
+    assert {outcome for kind, outcome in outcomes if kind == "cut"} == {"refused"}
     # Some bytes of a Parquet file carry nothing that is read: statistics, offsets, the writer's name.
-    assert np.mean([refused for kind, refused in outcomes if kind == "flip"]) > 0.5
+    flips = [outcome for kind, outcome in outcomes if kind == "flip"]
+    assert set(flips) <= {"refused", "same"}
+    assert flips.count("refused") > count / 2
 
 
 def test_an_interrupted_write_leaves_the_old_file_and_nothing_beside_it(

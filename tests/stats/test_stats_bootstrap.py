@@ -95,7 +95,7 @@ def test_drawing_cells_has_the_distribution_of_drawing_rows(monkeypatch):
     rng = np.random.default_rng(9)
     rows = rng.integers(90, size=(2000, 90))
     top1 = (targets[rows] == preds[rows]).mean(axis=1)
-    macro_f1 = [f1_score(targets[row], preds[row], average="macro", zero_division=0) for row in rows[:400]]
+    macro_f1 = [f1_score(targets[row], preds[row], average="macro", zero_division=0) for row in rows[:250]]
     assert stats.ks_2samp(cells["top1"], top1).pvalue > 1e-3
     assert stats.ks_2samp(cells["macro_f1"], macro_f1).pvalue > 1e-3
     share = (targets == preds).mean()

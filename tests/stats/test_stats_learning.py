@@ -25,14 +25,11 @@ def make_rows(val_top1, *, train_loss=None, val_loss=None, train_top1=None):
 
 
 def make_losses(epochs, *, turn, rise, noise, rng):
-    """Training loss falls throughout; validation loss falls, and from `turn` on rises by `rise` of its floor."""
+    """Let training loss fall throughout, and validation loss rise from `turn` on by `rise` of its floor."""
     epoch = np.arange(1, epochs + 1)
     train = 0.1 + 2 * np.exp(-epoch / (epochs / 4))
-    val = (
-        0.7
-        + 1.3 * np.exp(-epoch / (epochs / 8))
-        + np.maximum(0, epoch - turn) * rise * 0.7 / max(1, epochs - turn)
-    )
+    climb = np.maximum(0, epoch - turn) / max(1, epochs - turn)
+    val = 0.7 + 1.3 * np.exp(-epoch / (epochs / 8)) + rise * 0.7 * climb
     return train * (1 + noise * rng.normal(size=epochs)), val * (1 + noise * rng.normal(size=epochs))
 
 

@@ -79,8 +79,8 @@ def verify_files(manifest: Manifest, *, progress: Progress | None = None) -> lis
         progress: Told ``("verify", done, total)``.
 
     Returns:
-        One line per file that is gone, unreadable or other than it was, sorted by sample id; empty when all are
-        what they were.
+        One line per file that is gone, unreadable or other than it was, sorted by sample id; none when all
+        are what they were.
     """
     rows = manifest.usable(None).select(["path", "sha256"]).to_pydict()
     lines: list[str] = []

@@ -42,8 +42,8 @@ def build_manifest(
         max_pixels: Images that declare more are quarantined undecoded.
 
     Returns:
-        The manifest, with a finding for everything noteworthy. Error findings don't raise here, so that all of
-        them are seen at once: see :meth:`Manifest.require_usable`.
+        The manifest, with a finding for everything noteworthy. Error findings don't raise here, so that all
+        of them are seen at once: see :meth:`Manifest.require_usable`.
 
     Raises:
         UsageError: The folder doesn't exist, or a field of `section` doesn't fit it.
@@ -127,8 +127,8 @@ def _assign_splits(
     fractions = {split: share for split, share in fractions.items() if split not in given and share > 0}
     if (rest := 1.0 - sum(fractions.values())) <= 0:
         raise UsageError(
-            f"data.val_fraction ({section.val_fraction:g}) and data.test_fraction ({section.test_fraction:g}) leave "
-            "nothing to train on; make their sum smaller than 1."
+            f"data.val_fraction {section.val_fraction:g} and data.test_fraction {section.test_fraction:g} "
+            "leave nothing to train on; make their sum smaller than 1."
         )
     pool = [i for i, split in enumerate(splits) if split == "train" and quarantine[i] is None]
     notes: list[Finding] = []
@@ -147,7 +147,7 @@ def _assign_splits(
 
 
 def _join_samples(samples: Sequence[Sample], duplicates: Duplicates) -> dict[int, int]:
-    """Return {index: component} over the user's groups and the duplicate clusters together: neither may be torn."""
+    """Return {index: component} over the user's groups and the duplicate clusters together."""
     first: dict[str, int] = {}
     links = [(first.setdefault(s.group, i), i) for i, s in enumerate(samples) if s.group is not None]
     return join_groups([*links, *((low, index) for index, low in duplicates.find_clusters().items())])
@@ -156,9 +156,9 @@ def _join_samples(samples: Sequence[Sample], duplicates: Duplicates) -> dict[int
 def _describe_cut(
     parts: Sequence[str], fractions: Mapping[str, float], seed: int, *, undivided: bool
 ) -> Finding:
-    counts = ", ".join(f"{parts.count(split)} for {split}" for split in fractions)
+    counts = ", ".join(f"{parts.count(split):,} {split}" for split in fractions)
     message = (
-        f"{counts} were cut from {'the undivided data' if undivided else 'train'} by seed {seed}, class by class; "
+        f"{counts} cut from {'the undivided data' if undivided else 'train'} by seed {seed}, class by class; "
         "duplicates and groups stay together."
     )
     return Finding(
@@ -168,8 +168,8 @@ def _describe_cut(
 
 def _describe_absent(splits: Sequence[str]) -> list[Finding]:
     messages = {
-        "val": "There is no validation split, so no epoch can be chosen by it; set data.val_fraction above 0.",
-        "test": "There is no test split: a final score needs data that no choice was made on.",
+        "val": "No validation split, so no epoch can be chosen by it; set data.val_fraction above 0.",
+        "test": "No test split: a final score needs data that no choice was made on.",
     }
     return [
         Finding(code=f"split.no-{split}", severity="note", message=message, count=0)

@@ -1,7 +1,7 @@
 """Fingerprints of files that were looked at before, kept outside the user's data.
 
-One SQLite file in the user's cache folder, keyed by data folder, path, size and modification time. It only saves
-time: whatever is wrong with it, the files are looked at again. ``verify`` never asks it.
+One SQLite file in the user's cache folder, keyed by data folder, path, size and modification time. It only
+saves time: whatever is wrong with it, the files are looked at again. ``verify`` never asks it.
 """
 
 from __future__ import annotations
@@ -97,8 +97,8 @@ class AuditCache:
     def store(self, states: Mapping[str, FileState], found: Mapping[str, Fingerprint]) -> None:
         """Remember fingerprints of files by the state that they had before they were read."""
         rows = [
-            (self._root, path, *states[path], entry.sha256, entry.phash, entry.mirrored, entry.thumb, entry.width,
-             entry.height, " ".join(entry.traits))
+            (self._root, path, *states[path], entry.sha256, entry.phash, entry.mirrored, entry.thumb,
+             entry.width, entry.height, " ".join(entry.traits))
             for path, entry in found.items()
         ]  # fmt: skip
         try:

@@ -1,8 +1,8 @@
 """Exact and near duplicates, within and across splits.
 
-Exact: equal bytes. Near: two images whose difference hashes (one of them possibly mirrored) lie within a few bits,
-confirmed by the correlation of their 32 x 32 grey thumbnails. So a recompressed, resized or flipped copy is found,
-and two photographs with a similar layout are not. Images without contrast are only ever exact duplicates.
+Exact: equal bytes. Near: two images whose difference hashes (one perhaps mirrored) lie within a few bits,
+confirmed by the correlation of their 32 x 32 grey thumbnails. So a recompressed, resized or flipped copy
+is found, and two photographs of a similar layout are not. Images without contrast are only exact duplicates.
 
 All pairs are compared, in blocks of bounded memory: 12,600 images take about a second, 150,000 a few minutes.
 """
@@ -64,7 +64,7 @@ class Duplicates:
                     yield self.contents[first][0], self.contents[second][0]
 
     def find_twins(self, splits: Sequence[str | None]) -> dict[int, Twin]:
-        """Return each sample's twin in an earlier split, exact before near, earliest split and lowest index first.
+        """Return each sample's twin in an earlier split: exact before near, then the earliest split.
 
         Args:
             splits: Split per sample; samples with None are nobody's twin.
@@ -160,7 +160,7 @@ def _unpack(hashes: Sequence[str]) -> NDArray[np.uint64]:
 def _candidates(
     left: NDArray[np.uint64], right: NDArray[np.uint64], distance: int
 ) -> Iterator[NDArray[np.intp]]:
-    """Yield (P, 2) arrays of pairs i < j whose hashes ``left[i]`` and ``right[j]`` differ in at most `distance` bits."""
+    """Yield (P, 2) arrays of pairs i < j with ``left[i]`` and ``right[j]`` within `distance` bits."""
     first = _WORD_ORDER[0]
     start = 0
     while start < len(left):

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 
 from praxiscope.data.duplicates import MAX_NEAR_IMAGES, Duplicates, Twin
 from praxiscope.data.fingerprint import Fingerprint
-from praxiscope.data.manifest import SPLITS, Finding, Severity
+from praxiscope.data.manifest import SPLITS, Finding, Severity, quantify
 from praxiscope.data.sources.listing import Sample
+from praxiscope.data.sources.table import MISSING
 
 TINY_SIDE = 32
 """Images with a shorter side are named: there is little in them to learn from."""
@@ -21,13 +22,16 @@ EXTREME_ASPECT = 5.0
 IMBALANCE = 10.0
 """Ratio of the largest to the smallest class of a split from which it is named."""
 
+DROPPED = "duplicate of "
+"""How the quarantine reason of a training sample begins that was left out for its twin."""
+
 _RANK: dict[Severity, int] = {"error": 0, "warning": 1, "note": 2}
 _TRAIT_MESSAGES = {
-    "alpha": "images have transparency; they are composited on white.",
-    "deep": "images have more than 8 bits a channel or are floats; they are scaled to 8 bits.",
-    "cmyk": "images are CMYK; they are converted to RGB without a colour profile.",
-    "animated": "images have several frames; the first one is used.",
-    "rotated": "images are stored rotated or mirrored (EXIF orientation); they are read upright.",
+    "alpha": "with transparency, composited on white.",
+    "deep": "of more than 8 bits a channel, scaled to 8 bits.",
+    "cmyk": "in CMYK, converted to RGB without a colour profile.",
+    "animated": "of several frames; the first one is used.",
+    "rotated": "stored rotated or mirrored (EXIF orientation), read upright.",
 }
 
 
@@ -82,32 +86,36 @@ def describe_samples(audited: AuditedSamples, *, refuse_duplicates: bool) -> tup
 
 
 def _describe_quarantine(audited: AuditedSamples) -> list[Finding]:
+    missing, broken, dropped = [], [], []
+    for sample, reason in zip(audited.samples, audited.quarantine, strict=True):
+        if reason == MISSING:
+            missing.append(sample.sample_id)
+        elif reason is not None and reason.startswith(DROPPED):
+            dropped.append(f"{sample.sample_id}: {reason}")
+        elif reason is not None:
+            broken.append(f"{sample.sample_id}: {reason}")
     findings = []
-    entries = [
-        (audited.samples[i], reason) for i, reason in enumerate(audited.quarantine) if reason is not None
-    ]
-    dropped = [sample.sample_id for sample, reason in entries if reason.startswith(DROPPED)]
-    broken = [f"{sample.sample_id}: {reason}" for sample, reason in entries if not reason.startswith(DROPPED)]
-    if broken:
-        message = (
-            f"{len(broken)} samples can't be used and are left out of everything; repair or remove them."
-        )
-        findings.append(Finding.of("D2.unreadable", "warning", message, broken))
-    if dropped:
-        message = (
-            f"{len(dropped)} training samples are left out because validation or test shows the same image."
-        )
-        findings.append(Finding.of("D1.dropped", "note", message, dropped))
     if not audited.usable:
         message = (
             "No usable image was found. Give a folder with <class>/<image> or train/<class>/<image> in it."
         )
         findings.append(Finding(code="D2.nothing-usable", severity="error", message=message, count=0))
+    if broken:
+        message = (
+            f"{quantify(len(broken), 'sample')} unusable and left out of everything; repair or remove them."
+        )
+        findings.append(Finding.of("D2.unreadable", "warning", message, broken))
+    if missing:
+        message = (
+            f"{quantify(len(missing), 'file')} named by the table but missing; restore them or drop the rows."
+        )
+        findings.append(Finding.of("D2.missing-file", "warning", message, missing))
+    if dropped:
+        message = (
+            f"{quantify(len(dropped), 'training sample')} left out: validation or test shows the same image."
+        )
+        findings.append(Finding.of("D1.dropped", "note", message, dropped))
     return findings
-
-
-DROPPED = "duplicate of "
-"""How the quarantine reason of a training sample begins that was left out for its twin."""
 
 
 def _describe_labels(audited: AuditedSamples) -> list[Finding]:
@@ -133,17 +141,7 @@ def _describe_labels(audited: AuditedSamples) -> list[Finding]:
         return findings
     for split in (split for split in counts if split != "train"):
         findings += _compare_classes(split, set(counts["train"]), set(counts[split]))
-    largest, smallest = (
-        counts["train"].most_common(1)[0],
-        min(counts["train"].items(), key=lambda item: item[1]),
-    )
-    if largest[1] >= IMBALANCE * smallest[1]:
-        message = (
-            f"Training classes are unequal: {largest[0]!r} has {largest[1]} samples, {smallest[0]!r} {smallest[1]}. "
-            "Look at macro scores, which weigh classes equally."
-        )
-        findings.append(Finding.of("C3.imbalance", "note", message, [largest[0], smallest[0]]))
-    return findings
+    return findings + _find_imbalance(counts["train"])
 
 
 def _find_case_variants(labels: Iterable[str]) -> list[list[str]]:
@@ -157,12 +155,15 @@ def _compare_classes(split: str, train: set[str], other: set[str]) -> list[Findi
     findings = []
     if unknown := sorted(other - train):
         message = (
-            f"{len(unknown)} classes of {split} have no training sample ({_join(unknown)}): a model can't learn them. "
-            f"Add training samples, correct the name, or remove them from {split}."
+            f"{quantify(len(unknown), 'class', 'classes')} of {split} without a training sample "
+            f"({_join(unknown)}): no model can learn them. Add training samples, correct the name, or remove them from {split}."
         )
         findings.append(Finding.of("C3.unknown-class", "error", message, unknown))
     if missing := sorted(train - other):
-        message = f"{len(missing)} classes have no sample in {split} ({_join(missing)}): nothing is measured for them."
+        message = (
+            f"{quantify(len(missing), 'class', 'classes')} without a sample in {split} ({_join(missing)}): "
+            "nothing is measured for them."
+        )
         findings.append(Finding.of("C3.missing-class", "warning", message, missing))
     return findings
 
@@ -172,23 +173,35 @@ def _join(names: Sequence[str], limit: int = 5) -> str:
     return shown if len(names) <= limit else f"{shown} and {len(names) - limit} more"
 
 
+def _find_imbalance(train: Counter[str]) -> list[Finding]:
+    largest, smallest = max(train, key=lambda name: train[name]), min(train, key=lambda name: train[name])
+    if train[largest] < IMBALANCE * train[smallest]:
+        return []
+    message = (
+        f"Training classes are unequal: {largest!r} has {train[largest]:,} samples, {smallest!r} "
+        f"{train[smallest]:,}. Look at macro scores, which weigh classes equally."
+    )
+    return [Finding.of("C3.imbalance", "note", message, [largest, smallest])]
+
+
 def _describe_twins(audited: AuditedSamples, severity: Severity) -> list[Finding]:
     findings = []
     kinds = {
         "exact": "the same file as",
-        "near": "nearly the same image as (recompressed, resized or mirrored)",
+        "near": "nearly the same image (recompressed, resized or mirrored) as",
     }
     for kind, words in kinds.items():
         pairs = [(index, twin.index) for index, twin in sorted(audited.twins.items()) if twin.kind == kind]
-        if pairs:
-            shares = Counter(audited.splits[index] for index, _ in pairs)
-            places = ", ".join(f"{shares[split]} in {split}" for split in SPLITS if shares[split])
-            message = (
-                f"{len(pairs)} samples ({places}) show {words} one of an earlier split, so a score on them rewards "
-                "memory. Scores are given with and without them; data.duplicates=drop-train leaves the training copy out."
-            )
-            names = ["{} = {}".format(*audited.name(pair)) for pair in pairs]
-            findings.append(Finding.of(f"D1.{kind}-across", severity, message, names))
+        if not pairs:
+            continue
+        shares = Counter(audited.splits[index] for index, _ in pairs)
+        places = " and ".join(f"{shares[split]:,} {split}" for split in SPLITS if shares[split])
+        message = (
+            f"{places} samples: {words} one of an earlier split. A score on them rewards memory, so scores "
+            "are given with and without them; data.duplicates=drop-train leaves the training copies out."
+        )
+        names = ["{} = {}".format(*audited.name(pair)) for pair in pairs]
+        findings.append(Finding.of(f"D1.{kind}-across", severity, message, names))
     return findings
 
 
@@ -199,27 +212,24 @@ def _describe_repeats(audited: AuditedSamples) -> list[Finding]:
         members for members in groups if len({audited.samples[index].label for index in members}) > 1
     ]
     if conflicts:
-        message = f"{len(conflicts)} images occur with more than one label; at most one can be right."
-        findings.append(
-            Finding.of("D1.label-conflict", "warning", message, [_show(audited, m) for m in conflicts])
-        )
+        message = f"{quantify(len(conflicts), 'image')} with more than one label; at most one can be right."
+        names = [_show(audited, members) for members in conflicts]
+        findings.append(Finding.of("D1.label-conflict", "warning", message, names))
     within = [members for members in groups if _share_split(audited, members)]
     if within:
-        message = f"{len(within)} images occur more than once in one split; they weigh more than others."
+        message = (
+            f"{quantify(len(within), 'image')} more than once in one split; they weigh more than others."
+        )
         names = [" = ".join(audited.name(members)) for members in within]
         findings.append(Finding.of("D1.exact-within", "note", message, names))
     near = [pair for pair in audited.duplicates.near_pairs() if _share_split(audited, pair)]
     if near:
-        message = f"{len(near)} pairs of nearly the same image stand in one split."
-        findings.append(
-            Finding.of("D1.near-within", "note", message, [" = ".join(audited.name(p)) for p in near])
-        )
-    if len(audited.duplicates.contents) > MAX_NEAR_IMAGES:
-        message = (
-            f"Near duplicates were not searched: {len(audited.duplicates.contents):,} images are more than "
-            f"{MAX_NEAR_IMAGES:,}. Exact ones were."
-        )
-        findings.append(Finding(code="D1.near-skipped", severity="warning", message=message, count=0))
+        message = f"{quantify(len(near), 'pair')} of nearly the same image in one split."
+        names = [" = ".join(audited.name(pair)) for pair in near]
+        findings.append(Finding.of("D1.near-within", "note", message, names))
+    if (distinct := len(audited.duplicates.contents)) > MAX_NEAR_IMAGES:
+        message = f"Near duplicates were not searched among {distinct:,} images (above {MAX_NEAR_IMAGES:,})."
+        findings.append(Finding(code="D1.near-skipped", severity="warning", message=message, count=distinct))
     return findings
 
 
@@ -240,7 +250,10 @@ def _describe_groups(audited: AuditedSamples) -> list[Finding]:
     across = sorted(group for group, found in splits.items() if len(found) > 1)
     if not across:
         return []
-    message = f"{len(across)} of {len(splits)} groups have samples in more than one split, as the data divides them."
+    message = (
+        f"{len(across):,} of {quantify(len(splits), 'group')} with samples in more than one split, as the "
+        "data divides them: a score says little about new groups."
+    )
     return [Finding.of("D1.group-across", "warning", message, across)]
 
 
@@ -248,20 +261,23 @@ def _describe_images(audited: AuditedSamples) -> list[Finding]:
     images = [
         (index, entry) for index in audited.usable if (entry := audited.fingerprints[index]) is not None
     ]
-    rules: list[tuple[str, Severity, str, Callable[[Fingerprint], bool]]] = [
-        ("D2.constant", "warning", "images have one colour all over; look whether they are placeholders.", _is_constant),
-        ("D2.tiny", "note", f"images have a side below {TINY_SIDE} pixels.", _is_tiny),
-        ("D2.aspect", "note", f"images are more than {EXTREME_ASPECT:g} times as long as wide; a centre crop shows "
-         "little of them.", _is_elongated),
+    rules: list[tuple[str, Severity, Callable[[Fingerprint], bool], str]] = [
+        ("D2.constant", "warning", _is_constant, "of one colour all over; are they placeholders?"),
+        ("D2.tiny", "note", _is_tiny, f"with a side below {TINY_SIDE} pixels."),
+        ("D2.aspect", "note", _is_elongated, f"of an aspect above {EXTREME_ASPECT:g}; a crop shows little."),
     ]  # fmt: skip
+    rules += [
+        (f"D4.{trait}", "note", partial(_has_trait, trait), words) for trait, words in _TRAIT_MESSAGES.items()
+    ]
     findings = []
-    for code, severity, words, rule in rules:
+    for code, severity, rule, words in rules:
         if names := audited.name(index for index, entry in images if rule(entry)):
-            findings.append(Finding.of(code, severity, f"{len(names)} {words}", names))
-    for trait, words in _TRAIT_MESSAGES.items():
-        if names := audited.name(index for index, entry in images if trait in entry.traits):
-            findings.append(Finding.of(f"D4.{trait}", "note", f"{len(names)} {words}", names))
+            findings.append(Finding.of(code, severity, f"{quantify(len(names), 'image')} {words}", names))
     return findings
+
+
+def _has_trait(trait: str, entry: Fingerprint) -> bool:
+    return trait in entry.traits
 
 
 def _is_constant(entry: Fingerprint) -> bool:

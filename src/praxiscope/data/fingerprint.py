@@ -47,7 +47,7 @@ class Fingerprint:
     """Pixels, upright."""
     height: int
     traits: tuple[str, ...]
-    """What a reader should know: ``alpha``, ``deep`` (more than 8 bits), ``cmyk``, ``animated``, ``rotated``."""
+    """What a reader should know: ``alpha``, ``deep`` (over 8 bits), ``cmyk``, ``animated``, ``rotated``."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

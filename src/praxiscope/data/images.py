@@ -34,8 +34,9 @@ DEFAULT_MAX_PIXELS = 100_000_000
 """Images that declare more pixels than this are refused before they are decoded."""
 
 IMAGE_SUFFIXES = frozenset(
-    ".jpg .jpeg .jpe .jfif .png .apng .gif .bmp .dib .tif .tiff .webp .ppm .pgm .pbm .pnm .avif .jp2 .mpo".split()
-)
+    {".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".gif", ".bmp", ".dib", ".tif", ".tiff",
+     ".webp", ".ppm", ".pgm", ".pbm", ".pnm", ".avif", ".jp2", ".heic", ".heif", ".jxl"}
+)  # fmt: skip
 """Lower-case file name ends that promise an image; a file so named that is none is quarantined."""
 
 _HEAD_BYTES = 64
@@ -138,10 +139,12 @@ def open_image(source: Path | bytes, *, max_pixels: int = DEFAULT_MAX_PIXELS) ->
     """
     path = source if isinstance(source, Path) else None
     try:
-        with io.BytesIO(source) if isinstance(source, bytes) else source.open("rb") as stream:
-            with Image.open(stream, formats=(_require_format(stream),)) as image:
-                _check_size(image.size, max_pixels)
-                yield image
+        with (
+            io.BytesIO(source) if isinstance(source, bytes) else source.open("rb") as stream,
+            Image.open(stream, formats=(_require_format(stream),)) as image,
+        ):
+            _check_size(image.size, max_pixels)
+            yield image
     except ImageUnreadable as problem:
         raise ImageUnreadable(problem.reason, path) from None
     except _DECODE_ERRORS as problem:
@@ -236,7 +239,7 @@ def _check_size(size: tuple[int, int], max_pixels: int) -> None:
     width, height = size
     if width * height > max_pixels:
         raise ImageUnreadable(
-            f"declares {width} x {height} pixels, above the cap of {max_pixels:,}; reduce it, or raise max_pixels"
+            f"declares {width} x {height} pixels, above the cap of {max_pixels:,} (max_pixels)"
         )
     if min(size) < 1:
         raise ImageUnreadable(f"declares {width} x {height} pixels")

@@ -1,4 +1,4 @@
-"""The manifest: one row per sample, whatever format the data came in. Nothing after it knows a source format."""
+"""The manifest: one row per sample, whatever format the data came in. Nothing after it knows the format."""
 
 from __future__ import annotations
 
@@ -61,6 +61,15 @@ class Finding:
         )
 
 
+def quantify(count: int, noun: str, plural: str | None = None) -> str:
+    """Return a count with its noun.
+
+    >>> quantify(1, "class", "classes"), quantify(12600, "image")
+    ('1 class', '12,600 images')
+    """
+    return f"{count:,} {noun if count == 1 else plural or noun + 's'}"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Manifest:
     """Samples, their labels by name, and what was found about them."""
@@ -89,7 +98,7 @@ class Manifest:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Sha256 (hex) over (sample_id, split, targets, sha256, twin_of) of the usable samples, and the heads."""
+        """Sha256 (hex) over sample_id, split, targets, sha256, twin_of of usable samples and the heads."""
         columns = ["sample_id", "split", *sorted(self.heads), "sha256", "twin_of"]
         rows = self.usable(None).select(columns).to_pydict()
         digest = hashlib.sha256(_dump({"heads": {head: list(names) for head, names in self.heads.items()}}))

@@ -16,8 +16,8 @@ def cut_split(
 ) -> list[str]:
     """Assign every sample to a part, whole groups at a time.
 
-    Groups are taken largest first, equal sizes in an order drawn by `seed`, and go where the squared distance to
-    the wanted counts per class shrinks most. Where each sample is its own group the counts are exact.
+    Groups are taken largest first, equal sizes in an order drawn by `seed`, and go where the squared distance
+    to the wanted counts per class shrinks most. Where each sample is its own group the counts are exact.
 
     Args:
         labels: Class name per sample.

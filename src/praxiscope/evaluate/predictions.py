@@ -224,7 +224,7 @@ def write_predictions(predictions: Predictions, path: Path) -> None:
     """
     metadata = _to_metadata(predictions.info)
     metadata["checksum"] = _compute_checksum(predictions, metadata)
-    text = json.dumps(metadata, ensure_ascii=False, sort_keys=True).encode("utf-8")
+    text = json.dumps(metadata, ensure_ascii=False).encode("utf-8")
     table = predictions.table.replace_schema_metadata({_METADATA_KEY: text})
     with replacing(Path(path)) as aside:
         pq.write_table(table, aside, compression="zstd")
@@ -290,7 +290,8 @@ def _check_integers(targets: npt.NDArray[np.generic], head: str) -> None:
 def _to_arrow(column: Any, field: pa.Field) -> pa.Array:
     try:
         if pa.types.is_fixed_size_list(field.type):
-            flat = pa.array(np.ascontiguousarray(column, dtype=np.float32).ravel())
+            with np.errstate(over="ignore"):  # what becomes infinite is named by the check of the content
+                flat = pa.array(np.ascontiguousarray(column, dtype=np.float32).ravel())
             return pa.FixedSizeListArray.from_arrays(flat, type=field.type)
         return pa.array(column, type=field.type)
     except (pa.ArrowException, UnicodeEncodeError, OverflowError) as problem:
@@ -345,7 +346,7 @@ def _compute_checksum(predictions: Predictions, metadata: Mapping[str, Any]) -> 
     """Compute sha256 over everything in the file: the metadata but the checksum, and every column."""
     told = {key: value for key, value in metadata.items() if key != "checksum"}
     digest = hashlib.sha256()
-    _feed(digest, json.dumps(told, ensure_ascii=False, sort_keys=True).encode("utf-8"))
+    _feed(digest, json.dumps(told, ensure_ascii=False).encode("utf-8"))
     _feed(digest, predictions.fingerprint.encode("ascii"))
     _feed(digest, predictions.clean.tobytes())
     for name in ("split", "group"):

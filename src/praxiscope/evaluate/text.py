@@ -63,7 +63,7 @@ def format_test_report(metrics: Mapping[str, Any], *, title: str = "", num_confu
         [heading, "=" * measure_width(heading)],
         _format_facts(metrics),
         ["", *_format_headline(metrics), *_format_interval(metrics)],
-        ["", "Per class, best F1 first (brackets: Wilson interval)", *_format_classes(metrics)],
+        ["", "Per class, best F1 first", *_format_classes(metrics)],
         _format_extremes(metrics),
         ["", "Most frequent confusions", *_format_confusions(metrics, num_confusions)],
         ["", "How to read the figures", *_wrap(metrics["rules"].values(), "- ")],
@@ -160,7 +160,7 @@ def _format_interval(metrics: Mapping[str, Any]) -> list[str]:
 
 def _format_classes(metrics: Mapping[str, Any]) -> list[str]:
     rows = sorted(metrics["per_class"], key=lambda row: (row["f1"] is None, -(row["f1"] or 0.0), row["name"]))
-    titles = ("class", "samples", "F1", "precision", "", "recall", "")
+    titles = ("class", "samples", "F1", "precision", "interval", "recall", "interval")
     cells = [
         (
             _shorten(row["name"]),

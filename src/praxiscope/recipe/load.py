@@ -107,7 +107,7 @@ def load_recipe(
                 f"one level is allowed, so that a recipe can be read. Extend '{base['extends']}' directly."
             )
         content = _merge(base, content)
-    for dotted, value in _parse_overrides(overrides).items():
+    for dotted, value in parse_overrides(overrides).items():
         _set(content, dotted, value)
     return validate_recipe(content, origin=origin)
 
@@ -148,6 +148,12 @@ def list_keys() -> tuple[str, ...]:
     return tuple(_walk(Recipe, ""))
 
 
+def list_defaults() -> dict[str, Any]:
+    """Return every key that ``--set`` takes with its default, in the schema's order."""
+    flat = _flatten(Recipe(name="x").model_dump(mode="json"))
+    return {key: value for key, value in flat.items() if key in list_keys() and key != "name"}
+
+
 def _walk(model: type[BaseModel], prefix: str) -> list[str]:
     keys: list[str] = []
     for name, field in model.model_fields.items():
@@ -186,7 +192,12 @@ def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def _parse_overrides(overrides: Sequence[str] | Mapping[str, Any]) -> dict[str, Any]:
+def parse_overrides(overrides: Sequence[str] | Mapping[str, Any]) -> dict[str, Any]:
+    """Return ``{"train.lr": 3e-5}`` for ``["train.lr=3e-5"]``; values are read as YAML.
+
+    Raises:
+        UsageError: no ``=``, or a value that is no YAML.
+    """
     if isinstance(overrides, Mapping):
         return dict(overrides)
     parsed = {}

@@ -36,6 +36,7 @@ class Dot:
     x: float
     y: float
     note: str
+    radius: float = 3.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,7 +135,7 @@ def build_reliability(bins: Sequence[Mapping[str, Any]]) -> LineChart | None:
     filled = [one for one in bins if one["count"]]
     if not filled:
         return None
-    size = 360
+    size, largest = 360, max(one["count"] for one in filled)
     across, down = _axis(0, 1, LEFT, size - RIGHT), _axis(0, 1, size - BOTTOM, TOP)
     dots = tuple(
         Dot(
@@ -144,6 +145,8 @@ def build_reliability(bins: Sequence[Mapping[str, Any]]) -> LineChart | None:
                 f"confidence {format_percent(one['confidence'])}, right {format_percent(one['accuracy'])},"
                 f" {format_count(one['count'])} samples"
             ),
+            # The dot's area is the number of samples.
+            radius=round(2.0 + 7.0 * math.sqrt(one["count"] / largest), 1),
         )
         for one in filled
     )
@@ -246,6 +249,7 @@ def _build_line(
     name: str, points: Sequence[tuple[int, float | None]], across: Place, down: Place, unit: str
 ) -> Line:
     runs: list[list[Dot]] = [[]]
+    radius = 3.0 if len(points) <= 60 else 1.5
     for epoch, value in points:
         if value is None:
             runs.append([])

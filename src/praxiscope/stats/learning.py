@@ -26,6 +26,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from statistics import median
 
 import numpy as np
 
@@ -182,8 +183,8 @@ def _gap(log: Mapping[int, Row], candidates: Sequence[int]) -> float | None:
 def _smooth(values: FloatArray) -> FloatArray:
     """Take the running median of `SMOOTHING` values; the window shrinks at both ends."""
     reach = SMOOTHING // 2
-    windows = (values[max(0, index - reach) : index + reach + 1] for index in range(values.size))
-    return np.array([np.median(window) for window in windows])
+    plain = values.tolist()
+    return np.array([median(plain[max(0, at - reach) : at + reach + 1]) for at in range(len(plain))])
 
 
 def _estimate_noise(values: FloatArray) -> float:

@@ -167,7 +167,7 @@ def _count(state: TrainState, logits_BK: Tensor, targets_B: Tensor, loss_sum: Te
     cells = torch.bincount(targets_B * num_classes + best[:, 0], minlength=num_classes**2)
     state.tally.confusion += cells.view(num_classes, num_classes).cpu().numpy()
     state.tally.top5_sum += int((best == targets_B[:, None]).any(dim=1).sum())
-    loss = float(loss_sum)
+    loss = float(loss_sum.detach())
     state.tally.loss_sum += loss
     return loss
 

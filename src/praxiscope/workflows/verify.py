@@ -81,7 +81,9 @@ def _check_recipe(run: RunDir, stored: dict[str, Any]) -> Check:
     fingerprint = compute_recipe_fingerprint(load_recipe(run.recipe))
     noted = [note for note in stored.get("notes", []) if note.startswith("changed on resume")]
     same = fingerprint == stored["recipe_fingerprint"] or bool(noted)
-    problem = f"recipe.yaml has fingerprint {fingerprint[:12]}, run.json says {stored['recipe_fingerprint'][:12]}"
+    problem = (
+        f"recipe.yaml has fingerprint {fingerprint[:12]}, run.json says {stored['recipe_fingerprint'][:12]}"
+    )
     return Check(name="recipe", problems=() if same else (problem,), detail=fingerprint[:12])
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from praxiscope.data.sources.table import find_table, list_csv
 from praxiscope.data.sources.folder import has_class_folders, list_folder
 from praxiscope.data.sources.listing import Listing
 from praxiscope.data.sources.stage import TABLE_NAME, list_stage
+from praxiscope.data.sources.table import find_table, list_csv
 from praxiscope.recipe.schema import DataSection
 
 _SOURCES = {"folder": list_folder, "csv": list_csv, "stage": list_stage}
@@ -25,7 +25,7 @@ def list_samples(root: Path, section: DataSection) -> Listing:
 
 
 def detect_source(root: Path, section: DataSection) -> str:
-    """Return ``stage``, ``csv`` or ``folder``: a table that was named wins, then class folders, then a table there is."""
+    """Return ``csv`` for a table that was named, else what fits: ``stage``, ``folder``, then ``csv``."""
     if section.csv is not None:
         return "csv"
     if (root / TABLE_NAME).is_file():

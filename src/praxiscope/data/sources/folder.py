@@ -1,15 +1,15 @@
-"""Class folders: ``train/<class>/...``, ``val/<class>/...``, ``test/<class>/...``, or ``<class>/...`` undivided."""
+"""Class folders: ``train/<class>/``, ``val/<class>/``, ``test/<class>/``, or ``<class>/`` undivided."""
 
 from __future__ import annotations
 
+from collections import defaultdict
 from pathlib import Path, PurePosixPath
 
-from praxiscope.data.manifest import Finding
+from praxiscope.data.manifest import Finding, quantify
 from praxiscope.data.sources.listing import (
     SPLIT_NAMES,
     Listing,
     Sample,
-    Walk,
     find_group,
     normalise_label,
     walk_findings,
@@ -22,8 +22,8 @@ from praxiscope.recipe.schema import DataSection
 def find_split_folders(root: Path) -> dict[str, str]:
     """Return {folder name: split} of the folders of `root` that are splits with class folders in them.
 
-    A folder counts when it is called train, val, valid, validation or test in any case and has a subfolder: so a
-    class of trains in an undivided folder stays a class.
+    A folder counts when it is called train, val, valid, validation or test in any case and has a subfolder:
+    so a class of trains in an undivided folder stays a class.
 
     Raises:
         DataError: Two folders claim one split.
@@ -43,7 +43,7 @@ def find_split_folders(root: Path) -> dict[str, str]:
 
 
 def has_class_folders(root: Path) -> bool:
-    """Whether `root` looks like class folders: divided, or at least one folder that isn't named like a split."""
+    """Whether `root` has class folders: divided, or at least one folder that isn't named like a split."""
     if find_split_folders(root):
         return True
     names = [entry.name for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith(".")]
@@ -69,55 +69,71 @@ def list_folder(root: Path, section: DataSection) -> Listing:
     splits = find_split_folders(root)
     walk = walk_images(root)
     depth = 2 if splits else 1
-    samples: list[Sample] = []
-    outside: list[str] = []
-    for path in walk.images:
-        if len(path.parts) <= depth or (splits and path.parts[0] not in splits):
-            outside.append(str(path))
-            continue
-        samples.append(
-            Sample(
-                sample_id=str(path),
-                split=splits.get(path.parts[0]) if splits else None,
-                label=normalise_label(path.parts[depth - 1]),
-                group=find_group(str(path), section.group),
-            )
+    inside = [
+        path for path in walk.images if len(path.parts) > depth and (not splits or path.parts[0] in splits)
+    ]
+    samples = tuple(
+        Sample(
+            sample_id=str(path),
+            split=splits.get(path.parts[0]),
+            label=normalise_label(path.parts[depth - 1]),
+            group=find_group(str(path), section.group),
         )
+        for path in inside
+    )
+    classes = [f for f in walk.folders if len(f.parts) == depth and (not splits or f.parts[0] in splits)]
     findings = (
-        *_outside_findings(outside, divided=bool(splits)),
-        *_empty_class_findings(walk, splits, depth, {path.parts[:depth] for path in walk.images}),
-        *_nested_findings(walk.images, depth),
+        *_find_spellings(classes),
+        *_find_outside(sorted(map(str, set(walk.images) - set(inside))), divided=bool(splits)),
+        *_find_empty(classes, {path.parts[:depth] for path in inside}),
+        *_find_nested([path for path in inside if len(path.parts) > depth + 1]),
         *walk_findings(walk),
     )
-    return Listing(source="folder", samples=tuple(samples), findings=findings)
+    return Listing(source="folder", samples=samples, findings=findings)
 
 
-def _outside_findings(outside: list[str], *, divided: bool) -> tuple[Finding, ...]:
+def _find_spellings(classes: list[PurePosixPath]) -> tuple[Finding, ...]:
+    """Refuse class folders whose names look the same but are spelled with other characters."""
+    spellings: dict[str, set[str]] = defaultdict(set)
+    for folder in classes:
+        spellings[normalise_label(folder.name)].add(folder.name)
+    return tuple(
+        Finding.of(
+            "C3.spelling",
+            "error",
+            "Class folders that look the same are spelled differently: "
+            f"{' and '.join(map(ascii, sorted(names)))} "
+            "(composed and decomposed letters, or white space). Rename them to one spelling.",
+            sorted(map(ascii, names)),
+        )
+        for _, names in sorted(spellings.items())
+        if len(names) > 1
+    )
+
+
+def _find_outside(outside: list[str], *, divided: bool) -> tuple[Finding, ...]:
     if not outside:
         return ()
     place = "train/<class>/, val/<class>/ or test/<class>/" if divided else "a class folder"
-    message = f"{len(outside)} images lie outside {place}: without a label they are left out."
+    message = f"{quantify(len(outside), 'image')} outside of {place}: left out for want of a label."
     return (Finding.of("D8.outside-class", "warning", message, outside),)
 
 
-def _empty_class_findings(
-    walk: Walk, splits: dict[str, str], depth: int, filled: set[tuple[str, ...]]
-) -> tuple[Finding, ...]:
-    empty = [
-        str(folder)
-        for folder in walk.folders
-        if len(folder.parts) == depth
-        and folder.parts not in filled
-        and (not splits or folder.parts[0] in splits)
-    ]
+def _find_empty(classes: list[PurePosixPath], filled: set[tuple[str, ...]]) -> tuple[Finding, ...]:
+    empty = [str(folder) for folder in classes if folder.parts not in filled]
     if not empty:
         return ()
-    return (Finding.of("D8.empty-class", "note", f"{len(empty)} class folders hold no images.", empty),)
+    return (
+        Finding.of(
+            "D8.empty-class", "note", f"{quantify(len(empty), 'class folder')} without images.", empty
+        ),
+    )
 
 
-def _nested_findings(images: list[PurePosixPath], depth: int) -> tuple[Finding, ...]:
-    nested = [str(path) for path in images if len(path.parts) > depth + 1]
+def _find_nested(nested: list[PurePosixPath]) -> tuple[Finding, ...]:
     if not nested:
         return ()
-    message = f"{len(nested)} images lie in folders below their class folder; they have that class's label."
-    return (Finding.of("D8.nested", "note", message, nested),)
+    message = (
+        f"{quantify(len(nested), 'image')} in folders below a class folder: they have that class's label."
+    )
+    return (Finding.of("D8.nested", "note", message, [str(path) for path in nested]),)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import re
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from praxiscope.data.images import IMAGE_SUFFIXES, read_head, sniff_format
-from praxiscope.data.manifest import Finding
+from praxiscope.data.manifest import Finding, Severity, quantify
 from praxiscope.errors import UsageError
 
 SPLIT_NAMES = {
@@ -140,7 +140,7 @@ def _is_image(path: Path, name: str) -> bool:
 
 
 def normalise_label(name: str) -> str:
-    """Return a label as it is compared and stored: without outer white space, in Unicode's composed form (NFC)."""
+    """Return a label as it is compared and stored: no outer white space, Unicode's composed form (NFC)."""
     return unicodedata.normalize("NFC", name.strip())
 
 
@@ -149,8 +149,8 @@ def find_group(sample_id: str, rule: str | None) -> str | None:
 
     Args:
         sample_id: Posix path relative to the data folder.
-        rule: ``parent`` for the folder that holds the file, a regular expression with one group that is searched
-            for in the path, or None.
+        rule: ``parent`` for the folder that holds the file, a regular expression with one group that is
+            searched for in the path, or None.
 
     Raises:
         UsageError: The rule is no regular expression with exactly one group.
@@ -170,23 +170,22 @@ def _compile_rule(rule: str) -> re.Pattern[str]:
         raise UsageError(f"data.group is {rule!r}, which is no regular expression: {problem}.") from problem
     if pattern.groups != 1:
         raise UsageError(
-            f"data.group is {rule!r} with {pattern.groups} groups in parentheses; give 'parent', or a regular "
-            r"expression with exactly one, such as 'subject(\d+)'."
+            f"data.group is {rule!r} with {pattern.groups} groups in parentheses; give 'parent', or a "
+            r"regular expression with exactly one, such as 'subject(\d+)'."
         )
     return pattern
 
 
 def walk_findings(walk: Walk) -> tuple[Finding, ...]:
-    """Name what a walk met besides images: strays, loops, names that are no text, folders without permission."""
-    entries: Sequence[tuple[str, str, list[str], str]] = (
-        ("D8.unreadable-folder", "warning", walk.unreadable, "folders can't be listed; what they hold is left out."),
-        ("D8.symlink-loop", "warning", walk.loops, "links lead back to a folder above them; they were not followed."),
-        ("D8.undecodable-name", "warning", walk.undecodable,
-         "files have names that are no text in this system's encoding; they are left out. Rename them."),
-        ("D8.stray", "note", walk.strays, "files are no images and are left out."),
+    """Name what a walk met besides images: strays, loops, names that are no text, unreadable folders."""
+    entries: tuple[tuple[str, Severity, list[str], str, str], ...] = (
+        ("D8.unreadable-folder", "warning", walk.unreadable, "folder", "that can't be listed: left out."),
+        ("D8.symlink-loop", "warning", walk.loops, "link", "back to a folder above: not followed."),
+        ("D8.undecodable-name", "warning", walk.undecodable, "file", "whose name is no text here: left out; rename."),
+        ("D8.stray", "note", walk.strays, "other file", "that are no images: left out."),
     )  # fmt: skip
     return tuple(
-        Finding.of(code, severity, f"{len(names)} {words}", names)  # type: ignore[arg-type]
-        for code, severity, names, words in entries
+        Finding.of(code, severity, f"{quantify(len(names), noun)} {words}", names)
+        for code, severity, names, noun, words in entries
         if names
     )

@@ -1,8 +1,8 @@
 """A table of files and labels: Kaggle's ``filename,label``, ``filepaths,labels,data set``, and the like.
 
 Columns are found by their usual names, files by the end of their path: a row ``Image_1.jpg`` finds
-``train/Image_1.jpg`` or ``train/sitting/Image_1.jpg``. Where several files fit, the one in a folder named after the
-row's split (train, where the table has no splits) or label is taken.
+``train/Image_1.jpg`` or ``train/sitting/Image_1.jpg``. Where several files fit, the one in a folder named
+after the row's split (train, where the table has no splits) or label is taken.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
-from praxiscope.data.manifest import Finding
+from praxiscope.data.manifest import Finding, quantify
 from praxiscope.data.sources.listing import (
     SPLIT_NAMES,
     Listing,
@@ -31,8 +31,8 @@ MISSING = "no such file"
 """Quarantine reason of a row whose file isn't there."""
 
 USUAL_NAMES: dict[str, tuple[str, ...]] = {
-    "path": ("path", "filepath", "filepaths", "file", "filename", "filenames", "image", "imagepath", "imagename",
-             "imagefile", "img"),
+    "path": ("path", "filepath", "filepaths", "file", "filename", "filenames", "image", "imagepath",
+             "imagename", "imagefile", "img"),
     "label": ("label", "labels", "class", "classname", "category", "action", "target"),
     "split": ("split", "dataset", "subset", "set", "partition", "peersplit"),
     "group": ("group", "performer", "subject", "person", "participant", "video"),
@@ -102,8 +102,8 @@ def find_columns(table: Table, given: Mapping[str, str]) -> dict[str, int]:
     for role in ("path", "label"):
         if role not in found:
             raise DataError(
-                f"{table.path} has no column that is known to hold the {role}; its columns are {_list(table.header)}. "
-                f"Say which with --set data.columns.{role}=NAME."
+                f"{table.path} has no column that is known to hold the {role}; its columns are "
+                f"{_list(table.header)}. Say which with --set data.columns.{role}=NAME."
             )
     return found
 
@@ -146,14 +146,14 @@ def list_csv(root: Path, section: DataSection) -> Listing:
         path = find_table(root)
         if path is None:
             raise DataError(
-                f"{root} has no table (.csv, .tsv) with a column of files and one of labels; name it with data.csv."
+                f"{root} has no table (.csv, .tsv) with a column of files and one of labels; set data.csv."
             )
     else:
         path = root / Path(section.csv).expanduser()
         if not path.is_file():
             raise UsageError(f"data.csv is {section.csv!r}, but {path} is no file.")
     table = read_table(path)
-    return list_rows(root, table, find_columns(table, {**section.columns}), section.group)
+    return list_rows(root, table, find_columns(table, dict(section.columns.items())), section.group)
 
 
 def list_rows(root: Path, table: Table, columns: Mapping[str, int], group_rule: str | None) -> Listing:
@@ -162,7 +162,7 @@ def list_rows(root: Path, table: Table, columns: Mapping[str, int], group_rule: 
     Args:
         root: Absolute data folder.
         table: The table.
-        columns: Column index of the roles ``path`` and ``label``, and where there are any ``split``, ``group``, ``mask``.
+        columns: Column index of ``path`` and ``label``, and where they exist ``split``, ``group``, ``mask``.
         group_rule: As ``DataSection.group``, where no column holds the group.
 
     Raises:
@@ -178,11 +178,11 @@ def list_rows(root: Path, table: Table, columns: Mapping[str, int], group_rule: 
         skip.add(table.path.relative_to(root).as_posix())
     walk = walk_images(root, skip=frozenset(skip))
     index = _FileIndex(root, table.path.parent, walk.images)
-    samples = [_make_sample(index, entry, "split" in columns, group_rule) for entry in entries]
+    samples = [_make_sample(index, entry, group_rule) for entry in entries]
     unique, repeats = _merge_rows(samples)
     unlisted = sorted({str(image) for image in walk.images} - unique.keys())
     if unlisted:
-        message = f"{len(unlisted)} images in the folder are not in {table.path.name}; they are left out."
+        message = f"{quantify(len(unlisted), 'image')} not in {table.path.name}: left out."
         repeats.append(Finding.of("D8.unlisted", "note", message, unlisted))
     return Listing(
         source="csv",
@@ -197,26 +197,24 @@ def _check_splits(table: Table, columns: Mapping[str, int], entries: Sequence[Ma
     values = {entry["split"] for entry in entries} - {""}
     if unknown := sorted(value for value in values if value.lower() not in SPLIT_NAMES):
         raise DataError(
-            f"{table.path}: the column {table.header[columns['split']]!r} has the values {_list(unknown[:10])}; "
-            "a split is train, val, valid, validation or test. Name another column with data.columns.split."
+            f"{table.path}: the column {table.header[columns['split']]!r} holds {_list(unknown[:10])}, but a "
+            "split is train, val, valid, validation or test. Name another column with data.columns.split."
         )
 
 
-def _make_sample(
-    index: _FileIndex, entry: Mapping[str, str], has_splits: bool, group_rule: str | None  # noqa: FBT001
-) -> Sample:  # fmt: skip
+def _make_sample(index: _FileIndex, entry: Mapping[str, str], group_rule: str | None) -> Sample:
     split = SPLIT_NAMES.get(entry.get("split", "").lower())
     sample_id, problem = index.find(entry["path"], split or "train", entry["label"])
-    if has_splits and split is None:
+    if "split" in entry and split is None:
         problem = problem or "the table gives no split"
     if not entry["label"]:
         problem = problem or "the table gives no label"
-    group = entry["group"] if "group" in entry else find_group(sample_id, group_rule)
+    group = entry.get("group") or find_group(sample_id, group_rule)
     return Sample(
         sample_id=sample_id,
         split=split,
         label=normalise_label(entry["label"]),
-        group=group or None,
+        group=group,
         mask=entry.get("mask") or None,
         problem=problem,
     )
@@ -290,10 +288,12 @@ def _merge_rows(samples: Sequence[Sample]) -> tuple[dict[str, Sample], list[Find
             unique[sample.sample_id] = replace(first, problem="the table gives it several labels or splits")
     findings = []
     if repeated:
-        message = f"{len(repeated)} rows of the table repeat another one; each file is used once."
+        message = f"{quantify(len(repeated), 'row')} of the table repeating another: each file is used once."
         findings.append(Finding.of("D1.repeated-row", "note", message, repeated))
     if torn:
-        message = f"{len(torn)} rows give a file a second label or split; such files are left out."
+        message = (
+            f"{quantify(len(torn), 'row')} giving a file a second label or split: such files are left out."
+        )
         findings.append(Finding.of("D1.contradicting-rows", "warning", message, torn))
     return unique, findings
 

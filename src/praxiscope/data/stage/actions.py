@@ -48,7 +48,11 @@ Carry = Callable[[Take], Spot]
 def _at_ear(take: Take) -> Spot:
     turn, hand = take.figure.head_turn, take.figure.hands[take.main]
     s = 1.0 if take.style.mirrored else -1.0
-    return Spot(at=hand + turn @ np.array((-s * 0.01, 0.035, 0.0)), turn=turn @ rotation(-0.35, s * 1.5, 0.0), scale=1.15)
+    return Spot(
+        at=hand + turn @ np.array((-s * 0.01, 0.035, 0.0)),
+        turn=turn @ rotation(-0.35, s * 1.5, 0.0),
+        scale=1.15,
+    )
 
 
 def _at_mouth(take: Take) -> Spot:
@@ -124,14 +128,14 @@ def _under_seat(take: Take) -> Spot:
     hips = take.body.on_floor((0.0, motions.SEAT, motions.SEAT_BACK))
     top = hips[1] - 0.09 * take.body.girth
     hips[1] = 0.0
-    return Spot(at=hips + (0.0, 0.0, 0.02), turn=np.eye(3), scale=float(top / 0.45))
+    return Spot(at=hips + np.array((0.0, 0.0, 0.02)), turn=np.eye(3), scale=float(top / 0.45))
 
 
 def _under_back(take: Take) -> Spot:
     hips = take.body.on_floor((0.0, motions.BED, 0.0))
     top = hips[1] - 0.11 * take.body.girth
     hips[1] = 0.0
-    return Spot(at=hips + (0.0, 0.0, 0.12), turn=np.eye(3), scale=float(top / 0.45))
+    return Spot(at=hips + np.array((0.0, 0.0, 0.12)), turn=np.eye(3), scale=float(top / 0.45))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,39 +165,101 @@ class Action:
 
 ACTIONS: tuple[Action, ...] = (
     Action(name="clap", verb="clap", motion=motions.clap, near=True),
-    Action(name="drink", verb="drink", nouns=("cup",), motion=motions.drink, carry=_at_mouth, show=(0.36, 0.7), near=True),
     Action(
-        name="hold_umbrella", verb="hold", nouns=("umbrella",), motion=motions.hold_umbrella, carry=_overhead, near=True
+        name="drink",
+        verb="drink",
+        nouns=("cup",),
+        motion=motions.drink,
+        carry=_at_mouth,
+        show=(0.36, 0.7),
+        near=True,
+    ),
+    Action(
+        name="hold_umbrella",
+        verb="hold",
+        nouns=("umbrella",),
+        motion=motions.hold_umbrella,
+        carry=_overhead,
+        near=True,
     ),
     Action(name="jump", verb="jump", motion=motions.jump, show=(0.42, 0.62), seconds=1.6),
-    Action(name="kick", verb="kick", nouns=("ball",), motion=motions.kick, carry=_kicked, show=(0.46, 0.76), seconds=1.6),
     Action(
-        name="phone_call", verb="call", nouns=("phone",), motion=motions.phone_call, carry=_at_ear, show=(0.3, 1.0), near=True
+        name="kick",
+        verb="kick",
+        nouns=("ball",),
+        motion=motions.kick,
+        carry=_kicked,
+        show=(0.46, 0.76),
+        seconds=1.6,
     ),
     Action(
-        name="pick_up", verb="pick_up", nouns=("ball", "book", "box"), motion=motions.pick_up, carry=_lifted, show=(0.24, 0.72)
+        name="phone_call",
+        verb="call",
+        nouns=("phone",),
+        motion=motions.phone_call,
+        carry=_at_ear,
+        show=(0.3, 1.0),
+        near=True,
+    ),
+    Action(
+        name="pick_up",
+        verb="pick_up",
+        nouns=("ball", "book", "box"),
+        motion=motions.pick_up,
+        carry=_lifted,
+        show=(0.24, 0.72),
     ),
     Action(name="punch", verb="punch", motion=motions.punch, show=(0.16, 0.42), near=True, seconds=1.6),
     Action(
-        name="put_down", verb="put_down", nouns=("ball", "book", "box"), motion=motions.pick_up, carry=_lifted,
-        show=(0.28, 0.76), reverses="pick_up",
+        name="put_down",
+        verb="put_down",
+        nouns=("ball", "book", "box"),
+        motion=motions.pick_up,
+        carry=_lifted,
+        show=(0.28, 0.76),
+        reverses="pick_up",
     ),
     Action(name="read", verb="read", nouns=("book",), motion=motions.read, carry=_open_book, near=True),
     Action(name="run", verb="run", motion=motions.run, seconds=1.6),
     Action(
-        name="sit_down", verb="sit_down", nouns=("chair",), motion=motions.sit_down, carry=_under_seat, furniture=True,
+        name="sit_down",
+        verb="sit_down",
+        nouns=("chair",),
+        motion=motions.sit_down,
+        carry=_under_seat,
+        furniture=True,
         show=(0.45, 1.0),
     ),
     Action(
-        name="sleep", verb="sleep", nouns=("bed",), motion=motions.sleep, carry=_under_back, furniture=True,
-        elevation="high", seconds=3.0,
+        name="sleep",
+        verb="sleep",
+        nouns=("bed",),
+        motion=motions.sleep,
+        carry=_under_back,
+        furniture=True,
+        elevation="high",
+        seconds=3.0,
     ),
     Action(
-        name="stand_up", verb="stand_up", nouns=("chair",), motion=motions.sit_down, carry=_under_seat, furniture=True,
-        show=(0.0, 0.55), reverses="sit_down",
+        name="stand_up",
+        verb="stand_up",
+        nouns=("chair",),
+        motion=motions.sit_down,
+        carry=_under_seat,
+        furniture=True,
+        show=(0.0, 0.55),
+        reverses="sit_down",
     ),
     Action(name="sweep", verb="sweep", nouns=("broom",), motion=motions.sweep, carry=_swept),
-    Action(name="throw", verb="throw", nouns=("ball", "box"), motion=motions.throw, carry=_thrown, show=(0.28, 0.6), seconds=1.6),
+    Action(
+        name="throw",
+        verb="throw",
+        nouns=("ball", "box"),
+        motion=motions.throw,
+        carry=_thrown,
+        show=(0.28, 0.6),
+        seconds=1.6,
+    ),
     Action(name="walk", verb="walk", motion=motions.walk),
     Action(name="wave", verb="wave", motion=motions.wave, near=True),
 )
@@ -214,9 +280,8 @@ def find_action(name: str) -> Action:
     for action in ACTIONS:
         if action.name == name:
             return action
-    raise UsageError(
-        f"Unknown stage action {name!r}.{did_you_mean(name, CLIP_ACTIONS)} Choose from: {', '.join(CLIP_ACTIONS)}."
-    )
+    hint, allowed = did_you_mean(name, CLIP_ACTIONS), ", ".join(CLIP_ACTIONS)
+    raise UsageError(f"Unknown stage action {name!r}.{hint} Choose from: {allowed}.")
 
 
 def clip_phases(action: Action, num_frames: int) -> tuple[float, ...]:

@@ -34,32 +34,115 @@ class Background:
 
 
 BACKGROUNDS: tuple[Background, ...] = (
-    Background(name="bedroom", kind="room", upper=(0.78, 0.72, 0.82), lower=(0.55, 0.42, 0.36), lower_pattern="mottled"),
-    Background(name="brick_loft", kind="room", upper=(0.62, 0.34, 0.26), lower=(0.45, 0.43, 0.42), upper_pattern="bricks"),
     Background(
-        name="kitchen", kind="room", upper=(0.82, 0.88, 0.86), lower=(0.75, 0.73, 0.68), upper_pattern="tiles", lower_pattern="checks"
+        name="bedroom",
+        kind="room",
+        upper=(0.78, 0.72, 0.82),
+        lower=(0.55, 0.42, 0.36),
+        lower_pattern="mottled",
     ),
-    Background(name="living_room", kind="room", upper=(0.85, 0.78, 0.62), lower=(0.6, 0.41, 0.25), lower_pattern="planks"),
-    Background(name="office", kind="room", upper=(0.8, 0.81, 0.83), lower=(0.38, 0.42, 0.5), lower_pattern="mottled"),
-    Background(name="parlour", kind="room", upper=(0.34, 0.52, 0.46), lower=(0.48, 0.3, 0.2), upper_pattern="stripes", lower_pattern="planks"),
-    Background(name="gym", kind="room", upper=(0.55, 0.66, 0.8), lower=(0.8, 0.6, 0.36), lower_pattern="planks"),
-    Background(name="nursery", kind="room", upper=(0.93, 0.8, 0.55), lower=(0.62, 0.7, 0.55), upper_pattern="dots", lower_pattern="mottled"),
-    Background(name="meadow", kind="open", upper=(0.82, 0.9, 0.95), lower=(0.38, 0.55, 0.22), lower_pattern="mottled", skyline="hills"),
-    Background(name="street", kind="open", upper=(0.8, 0.83, 0.88), lower=(0.4, 0.4, 0.42), lower_pattern="tiles", skyline="houses"),
     Background(
-        name="beach", kind="open", upper=(0.75, 0.9, 0.95), lower=(0.86, 0.76, 0.55), lower_pattern="mottled", zenith=(0.2, 0.55, 0.9)
+        name="brick_loft",
+        kind="room",
+        upper=(0.62, 0.34, 0.26),
+        lower=(0.45, 0.43, 0.42),
+        upper_pattern="bricks",
     ),
-    Background(name="park", kind="open", upper=(0.78, 0.85, 0.8), lower=(0.62, 0.56, 0.45), lower_pattern="mottled", skyline="trees"),
     Background(
-        name="snow", kind="open", upper=(0.86, 0.88, 0.93), lower=(0.9, 0.92, 0.96), lower_pattern="mottled", zenith=(0.62, 0.7, 0.82),
+        name="kitchen",
+        kind="room",
+        upper=(0.82, 0.88, 0.86),
+        lower=(0.75, 0.73, 0.68),
+        upper_pattern="tiles",
+        lower_pattern="checks",
+    ),
+    Background(
+        name="living_room",
+        kind="room",
+        upper=(0.85, 0.78, 0.62),
+        lower=(0.6, 0.41, 0.25),
+        lower_pattern="planks",
+    ),
+    Background(
+        name="office", kind="room", upper=(0.8, 0.81, 0.83), lower=(0.38, 0.42, 0.5), lower_pattern="mottled"
+    ),
+    Background(
+        name="parlour",
+        kind="room",
+        upper=(0.34, 0.52, 0.46),
+        lower=(0.48, 0.3, 0.2),
+        upper_pattern="stripes",
+        lower_pattern="planks",
+    ),
+    Background(
+        name="gym", kind="room", upper=(0.55, 0.66, 0.8), lower=(0.8, 0.6, 0.36), lower_pattern="planks"
+    ),
+    Background(
+        name="nursery",
+        kind="room",
+        upper=(0.93, 0.8, 0.55),
+        lower=(0.62, 0.7, 0.55),
+        upper_pattern="dots",
+        lower_pattern="mottled",
+    ),
+    Background(
+        name="meadow",
+        kind="open",
+        upper=(0.82, 0.9, 0.95),
+        lower=(0.38, 0.55, 0.22),
+        lower_pattern="mottled",
+        skyline="hills",
+    ),
+    Background(
+        name="street",
+        kind="open",
+        upper=(0.8, 0.83, 0.88),
+        lower=(0.4, 0.4, 0.42),
+        lower_pattern="tiles",
+        skyline="houses",
+    ),
+    Background(
+        name="beach",
+        kind="open",
+        upper=(0.75, 0.9, 0.95),
+        lower=(0.86, 0.76, 0.55),
+        lower_pattern="mottled",
+        zenith=(0.2, 0.55, 0.9),
+    ),
+    Background(
+        name="park",
+        kind="open",
+        upper=(0.78, 0.85, 0.8),
+        lower=(0.62, 0.56, 0.45),
+        lower_pattern="mottled",
         skyline="trees",
     ),
     Background(
-        name="dusk", kind="open", upper=(0.95, 0.6, 0.4), lower=(0.42, 0.36, 0.38), lower_pattern="tiles", zenith=(0.28, 0.25, 0.5),
+        name="snow",
+        kind="open",
+        upper=(0.86, 0.88, 0.93),
+        lower=(0.9, 0.92, 0.96),
+        lower_pattern="mottled",
+        zenith=(0.62, 0.7, 0.82),
+        skyline="trees",
+    ),
+    Background(
+        name="dusk",
+        kind="open",
+        upper=(0.95, 0.6, 0.4),
+        lower=(0.42, 0.36, 0.38),
+        lower_pattern="tiles",
+        zenith=(0.28, 0.25, 0.5),
         skyline="houses",
     ),
     Background(name="studio", kind="studio", upper=(0.72, 0.72, 0.74), lower=(0.6, 0.6, 0.62)),
-    Background(name="canvas", kind="studio", upper=(0.46, 0.42, 0.36), lower=(0.36, 0.32, 0.28), upper_pattern="mottled"),
+    Background(
+        name="canvas",
+        kind="studio",
+        upper=(0.46, 0.42, 0.36),
+        lower=(0.36, 0.32, 0.28),
+        upper_pattern="mottled",
+    ),
 )
 
 BACKGROUND_NAMES: tuple[str, ...] = tuple(background.name for background in BACKGROUNDS)
@@ -142,8 +225,10 @@ def _paint_room(
     height = view.origin[1] + view.y * reach
     across = np.where(
         first,
-        (view.origin[0] + view.x * reach) * np.float32(side[0]) + (view.origin[2] + view.z * reach) * np.float32(side[1]),
-        (view.origin[0] + view.x * reach) * np.float32(normal[0]) + (view.origin[2] + view.z * reach) * np.float32(normal[1]),
+        (view.origin[0] + view.x * reach) * np.float32(side[0])
+        + (view.origin[2] + view.z * reach) * np.float32(side[1]),
+        (view.origin[0] + view.x * reach) * np.float32(normal[0])
+        + (view.origin[2] + view.z * reach) * np.float32(normal[1]),
     )
     shade = np.where(first, np.float32(1), np.float32(rng.uniform(0.75, 0.92)))
     shade = shade * (np.float32(0.88) + np.float32(0.05) * np.clip(height, 0, 3))
@@ -153,7 +238,9 @@ def _paint_room(
     return colour, height < 0
 
 
-def _hang_pictures(colour: Plane, wall: npt.NDArray[np.bool_], across: Plane, height: Plane, rng: np.random.Generator) -> None:
+def _hang_pictures(
+    colour: Plane, wall: npt.NDArray[np.bool_], across: Plane, height: Plane, rng: np.random.Generator
+) -> None:
     for _ in range(int(rng.integers(0, 3))):
         x, y = rng.uniform(-2.2, 2.2), rng.uniform(1.3, 1.9)
         w, h = rng.uniform(0.25, 0.6), rng.uniform(0.2, 0.5)
@@ -171,7 +258,9 @@ def _paint_open(
     rise = view.y / flat
     bearing = np.arctan2(view.x, view.z) + np.float32(rng.uniform(0, 6))
     fade = np.clip(rise * 1.6, 0, 1)[..., None]
-    clouds = np.clip(noise.smooth(bearing * 4, rise * 12) * 2 - 1.0, 0, 1)[..., None] * np.float32(rng.uniform(0, 0.8))
+    clouds = np.clip(noise.smooth(bearing * 4, rise * 12) * 2 - 1.0, 0, 1)[..., None] * np.float32(
+        rng.uniform(0, 0.8)
+    )
     sky = upper * (1 - fade) + np.array(background.zenith, dtype=np.float32) * fade
     sky = sky + (np.float32(0.97) - sky) * clouds
     line = _skyline(background.skyline, bearing, noise)
@@ -210,7 +299,11 @@ def _paint_studio(
     """A seamless backdrop: a gradient that runs into the floor, lit from one side."""
     rise = view.y / np.sqrt(view.x * view.x + view.z * view.z)
     ramp = np.linspace(-1, 1, view.size, dtype=np.float32)
-    glow = 1 + np.float32(rng.uniform(-0.25, 0.25)) * ramp[None, :] + np.float32(rng.uniform(-0.2, 0.2)) * ramp[:, None]
+    glow = (
+        1
+        + np.float32(rng.uniform(-0.25, 0.25)) * ramp[None, :]
+        + np.float32(rng.uniform(-0.2, 0.2)) * ramp[:, None]
+    )
     bearing = np.arctan2(view.x, view.z)
     texture = compute_texture(background.upper_pattern, bearing * 6, rise * 6, noise)
     return (glow * texture)[..., None] * upper, rise < np.float32(rng.uniform(-0.3, -0.05))

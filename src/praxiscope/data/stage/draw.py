@@ -101,7 +101,10 @@ class Canvas:
         """Turn a shape into camera axes, with spheres that hold it."""
         view = self.camera.to_view
         if isinstance(shape, RoundCone):
-            ends, radii = view(np.stack([shape.start, shape.end])), np.array([shape.start_radius, shape.end_radius])
+            ends, radii = (
+                view(np.stack([shape.start, shape.end])),
+                np.array([shape.start_radius, shape.end_radius]),
+            )
             axis = ends[1] - ends[0]
             length = float(np.linalg.norm(axis))
             slope = float(radii[0] - radii[1]) / max(length, 1e-9)
@@ -128,11 +131,11 @@ class Canvas:
         for (x, y, z), radius in zip(points.tolist(), radii.tolist(), strict=True):
             if z - radius < NEAR_M:
                 return None
-            x, y = x / z, y / z
-            # A sphere's outline reaches at most r * sqrt(1 + x^2 + y^2) / (z - r) from its centre's image.
-            room = radius * (1 + x * x + y * y) ** 0.5 / (z - radius)
-            left, right = min(left, self._column(x - room)), max(right, self._column(x + room))
-            top, bottom = min(top, self._row(y + room)), max(bottom, self._row(y - room))
+            u, v = x / z, y / z
+            # A sphere's outline reaches at most r * sqrt(1 + u^2 + v^2) / (z - r) from its centre's image.
+            room = radius * (1 + u * u + v * v) ** 0.5 / (z - radius)
+            left, right = min(left, self._column(u - room)), max(right, self._column(u + room))
+            top, bottom = min(top, self._row(v + room)), max(bottom, self._row(v - room))
         columns, rows = self._span(left, right), self._span(top, bottom)
         return (rows, columns) if rows.start < rows.stop and columns.start < columns.stop else None
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from math import cos, pi, sin
 from typing import TypeAlias
 
@@ -85,7 +86,7 @@ def _keys(t: float, *keys: tuple[float, Triple]) -> Triple:
     """Ease between key values: (phase, value) in rising order of phase."""
     if t <= keys[0][0]:
         return keys[0][1]
-    for (t0, a), (t1, b) in zip(keys, keys[1:], strict=False):
+    for (t0, a), (t1, b) in pairwise(keys):
         if t <= t1:
             u = (t - t0) / (t1 - t0)
             w = u * u * (3 - 2 * u)
@@ -96,7 +97,9 @@ def _keys(t: float, *keys: tuple[float, Triple]) -> Triple:
 def _hang(side: int, swing: float = 0.0, bend: float = 0.95) -> Reach:
     """A hanging arm, swung forward by ``swing`` radians; ``bend`` is its share of full length."""
     s = SIDES[side]
-    return Reach(frame="chest", at=(s * 0.13, -cos(swing) * bend, sin(swing) * bend), pole=(s * 0.4, 0.0, -1.0))
+    return Reach(
+        frame="chest", at=(s * 0.13, -cos(swing) * bend, sin(swing) * bend), pole=(s * 0.4, 0.0, -1.0)
+    )
 
 
 def _chest(at: Triple, pole: Triple) -> Reach:
@@ -126,7 +129,9 @@ def _stride(angle: float, reach: float, lift: float) -> tuple[float, float, floa
     return reach * (2 * (v * v * (3 - 2 * v)) - 1), lift * sin(pi * v) ** 1.5, 0.5 * (1 - v) * sin(pi * v) * 2
 
 
-def _gait(t: float, style: Style, *, reach: float, lift: float, travel: float) -> tuple[Triple, tuple[Step, Step]]:
+def _gait(
+    t: float, style: Style, *, reach: float, lift: float, travel: float
+) -> tuple[Triple, tuple[Step, Step]]:
     angle = _turns(t, style)
     drop = 1 - (1 - reach**2) ** 0.5
     root = (0.0, 1.0 - drop * (0.5 + 0.5 * cos(2 * angle)), travel * (t - 0.5))
@@ -144,7 +149,10 @@ def walk(t: float, style: Style) -> Pose:
     swing = 0.68 * style.size * cos(_turns(t, style))
     twist = 0.12 * swing
     return Pose(
-        root=root, turn=(0.03, twist, 0.0), bend=(0.02, -2 * twist, 0.0), feet=feet,
+        root=root,
+        turn=(0.03, twist, 0.0),
+        bend=(0.02, -2 * twist, 0.0),
+        feet=feet,
         hands=(_hang(0, -swing, 0.93), _hang(1, swing, 0.93)),
     )
 
@@ -159,9 +167,18 @@ def run(t: float, style: Style) -> Pose:
     hands = []
     for side, sign in ((0, -swing), (1, swing)):
         s = SIDES[side]
-        hands.append(_chest((-s * 0.1 * max(sign, 0.0) + s * 0.1, -0.42 + 0.22 * sign, 0.12 + 0.5 * sign), (s * 0.5, -0.5, -1.0)))
+        hands.append(
+            _chest(
+                (-s * 0.1 * max(sign, 0.0) + s * 0.1, -0.42 + 0.22 * sign, 0.12 + 0.5 * sign),
+                (s * 0.5, -0.5, -1.0),
+            )
+        )
     return Pose(
-        root=root, turn=(0.16, 0.12 * swing, 0.0), bend=(0.14, -0.3 * swing, 0.0), look=(-0.15, 0.0, 0.0), feet=feet,
+        root=root,
+        turn=(0.16, 0.12 * swing, 0.0),
+        bend=(0.14, -0.3 * swing, 0.0),
+        look=(-0.15, 0.0, 0.0),
+        feet=feet,
         hands=(hands[0], hands[1]),
     )
 
@@ -174,8 +191,14 @@ def jump(t: float, style: Style) -> Pose:
     """Crouch, leap with arms and legs apart, land."""
     height = 0.42 * style.size
     root = _keys(
-        t, (0.0, (0, 0.99, 0)), (0.28, (0, 0.7, -0.1)), (0.4, (0, 1.0, 0)), (0.52, (0, 1 + height, 0)),
-        (0.66, (0, 1.0, 0)), (0.78, (0, 0.75, -0.08)), (1.0, (0, 0.99, 0)),
+        t,
+        (0.0, (0, 0.99, 0)),
+        (0.28, (0, 0.7, -0.1)),
+        (0.4, (0, 1.0, 0)),
+        (0.52, (0, 1 + height, 0)),
+        (0.66, (0, 1.0, 0)),
+        (0.78, (0, 0.75, -0.08)),
+        (1.0, (0, 0.99, 0)),
     )
     air = min(max((root[1] - 1) / height, 0.0), 1.0)
     spread, tuck = (0.42, 0.08) if style.choice < 0.6 else (0.12, 0.34)
@@ -190,26 +213,41 @@ def jump(t: float, style: Style) -> Pose:
     hands = []
     for s in SIDES:
         at = _keys(
-            t, (0.0, (s * 0.13, -0.93, 0.05)), (0.28, (s * 0.2, -0.72, -0.55)), (0.5, (s * 0.5, 0.8, 0.1)),
-            (0.6, (s * 0.55, 0.72, 0.1)), (0.78, (s * 0.4, -0.5, 0.5)), (1.0, (s * 0.13, -0.93, 0.05)),
+            t,
+            (0.0, (s * 0.13, -0.93, 0.05)),
+            (0.28, (s * 0.2, -0.72, -0.55)),
+            (0.5, (s * 0.5, 0.8, 0.1)),
+            (0.6, (s * 0.55, 0.72, 0.1)),
+            (0.78, (s * 0.4, -0.5, 0.5)),
+            (1.0, (s * 0.13, -0.93, 0.05)),
         )
         hands.append(_chest(at, (s * 1.0, 0.0, -0.4)))
-    bend = _keys(t, (0.0, (0, 0, 0)), (0.28, (0.6, 0, 0)), (0.5, (-0.1, 0, 0)), (0.78, (0.45, 0, 0)), (1.0, (0, 0, 0)))
-    return Pose(root=root, bend=bend, look=(-bend[0] * 0.5, 0.0, 0.0), feet=(feet[0], feet[1]), hands=(hands[0], hands[1]))
+    bend = _keys(
+        t, (0.0, (0, 0, 0)), (0.28, (0.6, 0, 0)), (0.5, (-0.1, 0, 0)), (0.78, (0.45, 0, 0)), (1.0, (0, 0, 0))
+    )
+    return Pose(
+        root=root,
+        bend=bend,
+        look=(-bend[0] * 0.5, 0.0, 0.0),
+        feet=(feet[0], feet[1]),
+        hands=(hands[0], hands[1]),
+    )
 
 
 def wave(t: float, style: Style) -> Pose:
     """Wave a raised hand."""
     swing = sin(_turns(t * 1.5, style)) * 0.26 * style.size
     return Pose(
-        bend=(0.0, 0.0, 0.05), look=(0.0, 0.0, 0.05), feet=_stand(style),
+        bend=(0.0, 0.0, 0.05),
+        look=(0.0, 0.0, 0.05),
+        feet=_stand(style),
         hands=(_hang(0), _chest((-0.42 - swing, 0.66 - 0.25 * abs(swing), 0.16), (-1.0, -0.6, -0.1))),
     )
 
 
 def clap(t: float, style: Style) -> Pose:
     """Clap in front of the chest."""
-    gap = (0.5 + 0.5 * cos(_turns(t * 2, style))) * 0.36 * style.size
+    gap = (0.5 + 0.5 * cos(_turns(t * 2, style))) * 0.26 * style.size
     height = -0.26 + 0.45 * (style.choice if style.choice > 0.6 else 0.2)
     hands = [_chest((s * (gap - 0.27), height, 0.56), (s * 0.8, -1.0, -0.2)) for s in SIDES]
     return Pose(bend=(0.04, 0.0, 0.0), feet=_stand(style), hands=(hands[0], hands[1]))
@@ -227,10 +265,19 @@ def sit_down(t: float, style: Style) -> Pose:
     lean = _keys(t, (0.05, (0, 0, 0)), (0.45, (0.62, 0, 0)), (0.9, (-0.02, 0, 0)))
     hands = []
     for s in SIDES:
-        at = _keys(t, (0.05, (s * 0.3, 0.86, 0.03)), (0.45, (s * 0.25, 0.72, 0.25)), (0.85, (s * 0.17, 0.66, -0.02)))
+        at = _keys(
+            t, (0.05, (s * 0.3, 0.86, 0.03)), (0.45, (s * 0.25, 0.72, 0.25)), (0.85, (s * 0.17, 0.66, -0.02))
+        )
         hands.append(Reach(frame="floor", at=at, pole=(s * 0.6, -0.4, -1.0)))
     look = (-0.3 * lean[0], 0.0, 0.0)
-    return Pose(root=root, turn=(lean[0] * 0.5, 0, 0), bend=(lean[0] * 0.5, 0, 0), look=look, feet=_stand(style), hands=(hands[0], hands[1]))
+    return Pose(
+        root=root,
+        turn=(lean[0] * 0.5, 0, 0),
+        bend=(lean[0] * 0.5, 0, 0),
+        look=look,
+        feet=_stand(style),
+        hands=(hands[0], hands[1]),
+    )
 
 
 GRASP = 0.45
@@ -241,7 +288,9 @@ GRASP_AT: Triple = (0.0, 0.17, 0.52)
 
 def pick_up(t: float, style: Style) -> Pose:
     """Squat, grasp what lies on the floor, and lift it to the chest."""
-    root = _keys(t, (0.0, (0, 0.99, 0)), (0.42, (0, 0.6, -0.24)), (0.5, (0, 0.6, -0.24)), (0.95, (0, 0.99, 0)))
+    root = _keys(
+        t, (0.0, (0, 0.99, 0)), (0.42, (0, 0.6, -0.24)), (0.5, (0, 0.6, -0.24)), (0.95, (0, 0.99, 0))
+    )
     lean = _keys(t, (0.0, (0.02, 0, 0)), (0.42, (1.0, 0, 0)), (0.5, (1.0, 0, 0)), (0.95, (-0.04, 0, 0)))
     hands = []
     for s in SIDES:
@@ -249,16 +298,34 @@ def pick_up(t: float, style: Style) -> Pose:
         at = _keys(t, (0.0, (s * 0.3, 0.86, 0.05)), (0.42, grip), (0.5, grip), (0.95, (s * 0.19, 1.16, 0.4)))
         hands.append(Reach(frame="floor", at=at, pole=(s * 1.0, -0.3, -0.7)))
     return Pose(
-        root=root, turn=(lean[0] * 0.5, 0, 0), bend=(lean[0] * 0.55, 0, 0), look=(0.25 * min(lean[0], 0.6), 0, 0),
-        feet=_stand(replace(style, stance=style.stance + 0.07)), hands=(hands[0], hands[1]),
+        root=root,
+        turn=(lean[0] * 0.5, 0, 0),
+        bend=(lean[0] * 0.55, 0, 0),
+        look=(0.25 * min(lean[0], 0.6), 0, 0),
+        feet=_stand(replace(style, stance=style.stance + 0.07)),
+        hands=(hands[0], hands[1]),
     )
 
 
 def drink(t: float, style: Style) -> Pose:
     """Raise a cup to the mouth, drink, lower it."""
-    at = _keys(t, (0.0, (-1.6, -5.2, 4.2)), (0.32, (-0.35, -1.0, 2.0)), (0.72, (-0.35, -0.95, 1.95)), (1.0, (-1.6, -5.2, 4.2)))
-    tilt = _keys(t, (0.2, (0.05, 0, 0)), (0.42, (-0.34 * style.size, 0, 0)), (0.68, (-0.34 * style.size, 0, 0)), (0.85, (0.05, 0, 0)))
-    return Pose(look=tilt, feet=_stand(style), hands=(_hang(0), Reach(frame="head", at=at, pole=(-1.0, -0.5, 0.2))))
+    at = _keys(
+        t,
+        (0.0, (-1.6, -5.2, 4.2)),
+        (0.32, (-0.35, -1.0, 2.0)),
+        (0.72, (-0.35, -0.95, 1.95)),
+        (1.0, (-1.6, -5.2, 4.2)),
+    )
+    tilt = _keys(
+        t,
+        (0.2, (0.05, 0, 0)),
+        (0.42, (-0.34 * style.size, 0, 0)),
+        (0.68, (-0.34 * style.size, 0, 0)),
+        (0.85, (0.05, 0, 0)),
+    )
+    return Pose(
+        look=tilt, feet=_stand(style), hands=(_hang(0), Reach(frame="head", at=at, pole=(-1.0, -0.5, 0.2)))
+    )
 
 
 def phone_call(t: float, style: Style) -> Pose:
@@ -267,7 +334,11 @@ def phone_call(t: float, style: Style) -> Pose:
     nod = 0.06 * sin(_turns(t * 2, style))
     talk = 0.4 + 0.3 * sin(_turns(t, style))
     free = _hang(0) if style.choice < 0.6 else _chest((-0.05, -0.45 + 0.2 * talk, 0.5), (1.0, -0.6, -0.3))
-    return Pose(look=(0.05 + nod, 0.0, 0.13), feet=_stand(style), hands=(free, Reach(frame="head", at=at, pole=(-0.55, -1.2, 0.45))))
+    return Pose(
+        look=(0.05 + nod, 0.0, 0.13),
+        feet=_stand(style),
+        hands=(free, Reach(frame="head", at=at, pole=(-0.55, -1.2, 0.45))),
+    )
 
 
 def read(t: float, style: Style) -> Pose:
@@ -277,7 +348,9 @@ def read(t: float, style: Style) -> Pose:
     hands = []
     for s in SIDES:
         turn = page if s < 0 else (0.0, 0.0, 0.0)
-        hands.append(_chest((-s * 0.14 + turn[0], -0.13 + rock + turn[1], 0.5 + turn[2]), (s * 0.8, -1.0, -0.2)))
+        hands.append(
+            _chest((-s * 0.14 + turn[0], -0.13 + rock + turn[1], 0.5 + turn[2]), (s * 0.8, -1.0, -0.2))
+        )
     eyes = 0.1 * sin(_turns(t, style))
     return Pose(bend=(0.06, 0.0, 0.0), look=(0.42, eyes, 0.0), feet=_stand(style), hands=(hands[0], hands[1]))
 
@@ -289,19 +362,41 @@ RELEASE = 0.56
 def throw(t: float, style: Style) -> Pose:
     """Wind up with a step, throw overarm, follow through."""
     right = _keys(
-        t, (0.0, (0.05, -0.4, 0.5)), (0.34, (-0.5, 0.42, -0.55)), (0.44, (-0.5, 0.5, -0.5)), (RELEASE, (-0.05, 0.62, 0.66)),
-        (0.78, (0.55, -0.5, 0.6)), (1.0, (0.3, -0.8, 0.3)),
+        t,
+        (0.0, (0.05, -0.4, 0.5)),
+        (0.34, (-0.5, 0.42, -0.55)),
+        (0.44, (-0.5, 0.5, -0.5)),
+        (RELEASE, (-0.05, 0.62, 0.66)),
+        (0.78, (0.55, -0.5, 0.6)),
+        (1.0, (0.3, -0.8, 0.3)),
     )
-    left = _keys(t, (0.0, (-0.05, -0.4, 0.5)), (0.34, (0.1, 0.25, 0.85)), (RELEASE, (0.45, -0.55, 0.1)), (1.0, (0.15, -0.9, 0.1)))
-    yaw = _keys(t, (0.0, (0, 0, 0)), (0.36, (-0.16, -0.65 * style.size, 0.12)), (0.62, (0.3, 0.45, -0.05)), (1.0, (0.1, 0.1, 0)))
+    left = _keys(
+        t,
+        (0.0, (-0.05, -0.4, 0.5)),
+        (0.34, (0.1, 0.25, 0.85)),
+        (RELEASE, (0.45, -0.55, 0.1)),
+        (1.0, (0.15, -0.9, 0.1)),
+    )
+    yaw = _keys(
+        t,
+        (0.0, (0, 0, 0)),
+        (0.36, (-0.16, -0.65 * style.size, 0.12)),
+        (0.62, (0.3, 0.45, -0.05)),
+        (1.0, (0.1, 0.1, 0)),
+    )
     step = _keys(t, (0.0, (0.12, 0, 0.05)), (0.26, (0.12, 0.2, 0.3)), (0.42, (0.12, 0, 0.5)))
     push = _keys(t, (0.2, (0, 0.98, -0.05)), (0.36, (0, 0.93, -0.05)), (0.6, (0, 0.9, 0.25)))
     heel = _keys(t, (0.45, (0, 0, 0)), (0.65, (0, 0.12, 0.1)))
     return Pose(
-        root=push, turn=(0.02, yaw[1] * 0.5, 0.0), bend=(yaw[0], yaw[1] * 0.6, yaw[2]), look=(0.0, -yaw[1] * 0.7, 0.0),
+        root=push,
+        turn=(0.02, yaw[1] * 0.5, 0.0),
+        bend=(yaw[0], yaw[1] * 0.6, yaw[2]),
+        look=(0.0, -yaw[1] * 0.7, 0.0),
         feet=(
             Step(at=step),
-            Step(at=(-0.16, heel[1], -0.3 + heel[2]), pole=(-0.3, 0, 1), toe=(-0.5, -0.28 - heel[1] * 5, 1.0)),
+            Step(
+                at=(-0.16, heel[1], -0.3 + heel[2]), pole=(-0.3, 0, 1), toe=(-0.5, -0.28 - heel[1] * 5, 1.0)
+            ),
         ),
         hands=(_chest(left, (0.6, -0.6, -0.4)), _chest(right, (-0.8, -0.6, -0.3))),
     )
@@ -317,16 +412,27 @@ def kick(t: float, style: Style) -> Pose:
     """Swing the right leg back, kick the ball on the floor, follow through."""
     size = style.size
     foot = _keys(
-        t, (0.0, (-0.13, 0, -0.1)), (0.3, (-0.14, 0.4, -0.62)), (CONTACT, (-0.1, 0.06, 0.3)), (0.64, (-0.04, 0.62 * size, 0.86)),
-        (0.74, (-0.05, 0.5 * size, 0.84)), (1.0, (-0.13, 0, 0.15)),
+        t,
+        (0.0, (-0.13, 0, -0.1)),
+        (0.3, (-0.14, 0.4, -0.62)),
+        (CONTACT, (-0.1, 0.06, 0.3)),
+        (0.64, (-0.04, 0.62 * size, 0.86)),
+        (0.74, (-0.05, 0.5 * size, 0.84)),
+        (1.0, (-0.13, 0, 0.15)),
     )
     lean = _keys(t, (0.0, (0, 0, 0)), (0.3, (0.2, -0.25, 0)), (0.64, (-0.2, 0.3, 0)), (1.0, (0, 0, 0)))
     arms = _keys(t, (0.0, (-0.2, 0.2, 0)), (0.3, (0.9, -0.9, 0)), (0.64, (-0.7, 0.9, 0)), (1.0, (0, 0, 0)))
     left = _chest((0.55, -0.68 * cos(arms[0]) - 0.05, 0.68 * sin(arms[0])), (0.4, 0.0, -1.0))
     right = _chest((-0.5, -0.7 * cos(arms[1]) - 0.05, 0.7 * sin(arms[1])), (-0.4, 0.0, -1.0))
     return Pose(
-        root=(0.05, 0.96, 0.0), turn=(lean[0] * 0.5, lean[1] * 0.5, 0.0), bend=(lean[0], -lean[1], 0.0), look=(0.3, 0.0, 0.0),
-        feet=(Step(at=(0.1, 0, 0.04)), Step(at=foot, toe=(0.0, -0.28 - 0.35 * abs(foot[2]), 1.0 if foot[2] < 0.6 else 0.7))),
+        root=(0.05, 0.96, 0.0),
+        turn=(lean[0] * 0.5, lean[1] * 0.5, 0.0),
+        bend=(lean[0], -lean[1], 0.0),
+        look=(0.3, 0.0, 0.0),
+        feet=(
+            Step(at=(0.1, 0, 0.04)),
+            Step(at=foot, toe=(0.0, -0.28 - 0.35 * abs(foot[2]), 1.0 if foot[2] < 0.6 else 0.7)),
+        ),
         hands=(left, right),
     )
 
@@ -343,9 +449,15 @@ def sweep(t: float, style: Style) -> Pose:
     swing = sin(_turns(t, style)) * style.size
     upper, lower = _triple(top + (foot - top) * 0.1), _triple(top + (foot - top) * 0.42)
     return Pose(
-        root=(0.0, 0.95, -0.06), turn=(0.1, 0.0, 0.0), bend=(0.3, 0.12 * swing, 0.0), look=(0.32, 0.0, 0.0),
+        root=(0.0, 0.95, -0.06),
+        turn=(0.1, 0.0, 0.0),
+        bend=(0.3, 0.12 * swing, 0.0),
+        look=(0.32, 0.0, 0.0),
         feet=_stand(style, ahead=0.3),
-        hands=(Reach(frame="floor", at=upper, pole=(1, -0.3, -0.4)), Reach(frame="floor", at=lower, pole=(-1, -0.3, -0.4))),
+        hands=(
+            Reach(frame="floor", at=upper, pole=(1, -0.3, -0.4)),
+            Reach(frame="floor", at=lower, pole=(-1, -0.3, -0.4)),
+        ),
     )
 
 
@@ -366,15 +478,29 @@ def sleep(t: float, style: Style) -> Pose:
             _chest((-0.2, -0.5, 0.22 + breath), (1.0, -0.3, -0.1)),
             _chest((0.2, -0.42, 0.24 + breath), (-1.0, -0.3, -0.1)),
         )
-        return Pose(root=(0, BED, 0), turn=(-pi / 2, 0, 0), look=(0.12, 0.5 * (style.size - 1) * 3, 0), feet=feet, hands=hands)
+        return Pose(
+            root=(0, BED, 0),
+            turn=(-pi / 2, 0, 0),
+            look=(0.12, 0.5 * (style.size - 1) * 3, 0),
+            feet=feet,
+            hands=hands,
+        )
     curl = 0.3 + 0.3 * style.choice
     feet = (
         Step(at=(curl * 0.75, BED - 0.1, 0.62), pole=(1.0, 0.0, 0.3), toe=(0.5, 0.0, 1.0)),
         Step(at=(curl * 0.5, BED + 0.06, 0.7), pole=(1.0, 0.15, 0.3), toe=(0.5, 0.0, 1.0)),
     )
-    hands = (_chest((-0.3, 0.15, 0.35), (0.2, -1.0, 0.3)), _chest((0.05, 0.0, 0.42 + breath), (-0.2, -1.0, 0.3)))
+    hands = (
+        _chest((-0.3, 0.15, 0.35), (0.2, -1.0, 0.3)),
+        _chest((0.05, 0.0, 0.42 + breath), (-0.2, -1.0, 0.3)),
+    )
     return Pose(
-        root=(0, BED, 0), turn=(0.0, pi / 2, -pi / 2), bend=(0.25, 0.0, 0.0), look=(0.2, 0.0, 0.0), feet=feet, hands=hands
+        root=(0, BED, 0),
+        turn=(0.0, pi / 2, -pi / 2),
+        bend=(0.25, 0.0, 0.0),
+        look=(0.2, 0.0, 0.0),
+        feet=feet,
+        hands=hands,
     )
 
 
@@ -382,16 +508,27 @@ def punch(t: float, style: Style) -> Pose:
     """Box: a guard before the chin and two straight punches."""
     reach = [0.0, 0.0]
     for start, side in ((0.1, 1), (0.55, 0)):
-        reach[side] = _keys(t, (start, (0, 0, 0)), (start + 0.16, (1, 0, 0)), (start + 0.24, (1, 0, 0)), (start + 0.4, (0, 0, 0)))[0]
+        reach[side] = _keys(
+            t,
+            (start, (0, 0, 0)),
+            (start + 0.16, (1, 0, 0)),
+            (start + 0.24, (1, 0, 0)),
+            (start + 0.4, (0, 0, 0)),
+        )[0]
     hands = []
     for side in (0, 1):
         s, out = SIDES[side], reach[side]
-        hands.append(_chest((-s * 0.16 - s * 0.08 * out, 0.08 + 0.04 * out, 0.34 + 0.62 * out), (s * 0.7, -1.0, -0.2)))
+        hands.append(
+            _chest((-s * 0.16 - s * 0.08 * out, 0.08 + 0.04 * out, 0.34 + 0.62 * out), (s * 0.7, -1.0, -0.2))
+        )
     twist = 0.5 * style.size * (reach[1] - reach[0])
     bob = 0.015 * sin(_turns(t * 2, style))
     return Pose(
-        root=(0.0, 0.9 + bob, 0.06 * max(reach)), turn=(0.05, -0.25 + 0.4 * twist, 0.0), bend=(0.16, 0.6 * twist, 0.0),
-        look=(0.05, 0.25 - twist, 0.0), feet=_stand(replace(style, stance=style.stance + 0.04), ahead=0.55),
+        root=(0.0, 0.9 + bob, 0.06 * max(reach)),
+        turn=(0.05, -0.25 + 0.4 * twist, 0.0),
+        bend=(0.16, 0.6 * twist, 0.0),
+        look=(0.05, 0.25 - twist, 0.0),
+        feet=_stand(replace(style, stance=style.stance + 0.04), ahead=0.55),
         hands=(hands[0], hands[1]),
     )
 

@@ -63,7 +63,9 @@ def book(spot: Spot, colour: Colour) -> list[Shape]:
         leaf = spot.turn @ rotation(0.0, s * 0.35, 0.0)
         centre = spot.point((s * 0.095, 0.0, -0.03))
         shapes.append(box(centre, leaf, spot.half((0.1, 0.135, 0.012)), colour))
-        shapes.append(box(centre - leaf[:, 2] * 0.014, leaf, spot.half((0.09, 0.122, 0.008)), (0.95, 0.93, 0.86)))
+        shapes.append(
+            box(centre - leaf[:, 2] * 0.014, leaf, spot.half((0.09, 0.122, 0.008)), (0.95, 0.93, 0.86))
+        )
     return shapes
 
 
@@ -104,7 +106,9 @@ def broom(spot: Spot, colour: Colour) -> list[Shape]:
 def umbrella(spot: Spot, colour: Colour) -> list[Shape]:
     """An open umbrella: the hand at the spot, the canopy 0.95 m above along its own y."""
     shade = tuple(0.78 * c for c in colour)
-    shapes: list[Shape] = [cone(spot.point((0, -0.12, 0)), spot.point((0, 1.1, 0)), (0.014, 0.012), (0.15, 0.15, 0.17))]
+    shapes: list[Shape] = [
+        cone(spot.point((0, -0.12, 0)), spot.point((0, 1.1, 0)), (0.014, 0.012), (0.15, 0.15, 0.17))
+    ]
     rings = [(0.0, 1.08), (0.32, 0.99), (0.6, 0.78)]
     for k in range(8):
         tint = colour if k % 2 else (shade[0], shade[1], shade[2])
@@ -121,7 +125,9 @@ def chair(spot: Spot, colour: Colour) -> list[Shape]:
     for x in (-0.21, 0.21):
         for z in (-0.2, 0.2):
             shapes.append(cone(spot.point((x, 0.02, z)), spot.point((x, 0.4, z)), (0.022, 0.022), colour))
-        shapes.append(cone(spot.point((x, 0.42, -0.21)), spot.point((x, 0.95, -0.27)), (0.024, 0.022), colour))
+        shapes.append(
+            cone(spot.point((x, 0.42, -0.21)), spot.point((x, 0.95, -0.27)), (0.024, 0.022), colour)
+        )
     back = Spot(at=spot.point((0, 0.8, -0.255)), turn=spot.turn, scale=spot.scale)
     return [*shapes, _slab(back, (0, 0, 0), (0.22, 0.13, 0.018), colour)]
 

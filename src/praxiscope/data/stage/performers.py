@@ -67,7 +67,7 @@ def build_performer(seed: int, number: int) -> Performer:
     rng = rng_for(seed, "performer", number)
     height = float(rng.uniform(1.52, 1.93))
     return Performer(
-        name=f"p{number:03d}",
+        name=f"p{number:04d}",
         body=_draw_body(rng, height),
         skin=_pick(rng, SKINS),
         hair=_pick(rng, HAIR_STYLES),
@@ -101,7 +101,9 @@ def _draw_outfit(rng: np.random.Generator) -> Outfit:
     banded = rng.random() < 0.3
     return Outfit(
         top=Paint(
-            colour=_cloth(rng, 0.9), accent=_cloth(rng, 0.9), band=float(rng.uniform(0.04, 0.09)) if banded else 0.0
+            colour=_cloth(rng, 0.9),
+            accent=_cloth(rng, 0.9),
+            band=float(rng.uniform(0.04, 0.09)) if banded else 0.0,
         ),
         long_sleeves=bool(rng.random() < 0.6),
         bottom=_cloth(rng, 0.45),
@@ -140,14 +142,26 @@ def _trunk(figure: Figure, body: Body, outfit: Outfit) -> list[Shape]:
     width = body.shoulder * 0.86
     chest = figure.neck - chest_up * body.torso * 0.48
     shapes: list[Shape] = [
-        ellipsoid(figure.pelvis + waist_up * 0.02, figure.pelvis_turn, (body.hip * 1.75, 0.14, 0.115 * girth), bottom),
         ellipsoid(
-            figure.waist - chest_up * 0.01, figure.chest_turn, (body.hip * 1.5, body.waist * 1.15, 0.10 * girth), top
+            figure.pelvis + waist_up * 0.02,
+            figure.pelvis_turn,
+            (body.hip * 1.75, 0.14, 0.115 * girth),
+            bottom,
+        ),
+        ellipsoid(
+            figure.waist - chest_up * 0.01,
+            figure.chest_turn,
+            (body.hip * 1.5, body.waist * 1.15, 0.10 * girth),
+            top,
         ),
         ellipsoid(chest, figure.chest_turn, (width, body.torso * 0.62, 0.125 * girth), top),
     ]
     for k in (0, 1):
-        shapes.append(cone(figure.neck - chest_up * 0.02, figure.shoulders[k], (0.065 * girth, 0.068 * girth), top.colour))
+        shapes.append(
+            cone(
+                figure.neck - chest_up * 0.02, figure.shoulders[k], (0.065 * girth, 0.068 * girth), top.colour
+            )
+        )
     return shapes
 
 
@@ -184,7 +198,9 @@ def _head(figure: Figure, performer: Performer) -> list[Shape]:
         cone(figure.neck - figure.chest_turn[:, 1] * 0.02, centre, (0.052, 0.050), performer.skin),
         ellipsoid(centre, turn, (radius, radius * 1.22, radius * 1.1), performer.skin),
         ball(at((0.0, -0.15, 1.12)), radius * 0.2, performer.skin),
-        ellipsoid(at((0.0, -0.6, 0.93)), turn, (radius * 0.34, radius * 0.09, radius * 0.1), (0.55, 0.2, 0.2)),
+        ellipsoid(
+            at((0.0, -0.6, 0.93)), turn, (radius * 0.34, radius * 0.09, radius * 0.1), (0.55, 0.2, 0.2)
+        ),
     ]
     for s in SIDES:
         shapes.append(ball(at((s * 0.42, 0.15, 0.92)), radius * 0.17, (0.08, 0.06, 0.06)))
@@ -199,18 +215,39 @@ def _hair_and_hat(figure: Figure, performer: Performer, outfit: Outfit) -> list[
     shapes: list[Shape] = []
     if style != "bald":
         puff = 1.32 if style == "curly" else 1.1
-        shapes.append(ellipsoid(at((0.0, 0.3, -0.24)), turn, (radius * puff, radius * 1.12 * puff**0.5, radius * 1.12), colour))
+        shapes.append(
+            ellipsoid(
+                at((0.0, 0.3, -0.24)), turn, (radius * puff, radius * 1.12 * puff**0.5, radius * 1.12), colour
+            )
+        )
     if style == "long":
-        shapes.append(cone(at((0.0, 0.1, -0.6)), at((0.0, -1.7, -0.85)), (radius * 0.95, radius * 0.75), colour))
+        shapes.append(
+            cone(at((0.0, 0.1, -0.6)), at((0.0, -1.7, -0.85)), (radius * 0.95, radius * 0.75), colour)
+        )
     if style == "bun":
         shapes.append(ball(at((0.0, 0.75, -1.2)), radius * 0.55, colour))
     if outfit.hat != "none":
         crown = 0.72 if outfit.hat == "beanie" else 0.62
-        shapes.append(ellipsoid(at((0.0, crown, -0.12)), turn, (radius * 1.16, radius * 0.95, radius * 1.22), outfit.hat_colour))
+        shapes.append(
+            ellipsoid(
+                at((0.0, crown, -0.12)),
+                turn,
+                (radius * 1.16, radius * 0.95, radius * 1.22),
+                outfit.hat_colour,
+            )
+        )
     if outfit.hat == "cap":
-        shapes.append(ellipsoid(at((0.0, 0.62, 1.15)), turn, (radius * 0.85, radius * 0.12, radius * 0.75), outfit.hat_colour))
+        shapes.append(
+            ellipsoid(
+                at((0.0, 0.62, 1.15)), turn, (radius * 0.85, radius * 0.12, radius * 0.75), outfit.hat_colour
+            )
+        )
     if outfit.hat == "brim":
-        shapes.append(ellipsoid(at((0.0, 0.62, 0.0)), turn, (radius * 2.0, radius * 0.14, radius * 2.0), outfit.hat_colour))
+        shapes.append(
+            ellipsoid(
+                at((0.0, 0.62, 0.0)), turn, (radius * 2.0, radius * 0.14, radius * 2.0), outfit.hat_colour
+            )
+        )
     return shapes
 
 

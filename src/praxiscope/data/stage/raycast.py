@@ -41,7 +41,9 @@ class ConeInView:
         squared = right * right + up * up + 1
         end = self.start + self.axis * self.length
         depth = _sphere_depth(right, up, squared, (self.start, self.radius))
-        depth = np.minimum(depth, _sphere_depth(right, up, squared, (end, self.radius - self.slope * self.length)))
+        depth = np.minimum(
+            depth, _sphere_depth(right, up, squared, (end, self.radius - self.slope * self.length))
+        )
         slope, cosine2 = self.slope, 1 - self.slope**2
         height = -float(self.start @ self.axis)
         taper = self.radius - slope * height
@@ -58,7 +60,7 @@ class ConeInView:
         return np.where(valid, np.minimum(side, depth), depth)
 
     def surface(self, x: Plane, y: Plane, z: Plane) -> tuple[Plane, Plane, Plane, Plane]:
-        """Return the unit normal's three parts and the place along the axis (metres) of points (n,)."""
+        """Return the unit normal's three parts and the metres along the axis of points (n,)."""
         dx, dy, dz = (p - np.float32(s) for p, s in zip((x, y, z), self.start, strict=True))
         ax, ay, az = (np.float32(a) for a in self.axis)
         height = dx * ax + dy * ay + dz * az
@@ -87,7 +89,7 @@ class EllipsoidInView:
         return np.where(inside > 0, (-b - np.sqrt(np.maximum(inside, 0))) / a, np.float32(np.inf))
 
     def surface(self, x: Plane, y: Plane, z: Plane) -> tuple[Plane, Plane, Plane, Plane]:
-        """Return the unit normal's three parts and the place along the second axis (metres) of points (n,)."""
+        """Return the unit normal's three parts and the metres along the second axis of points (n,)."""
         dx, dy, dz = (p - np.float32(c) for p, c in zip((x, y, z), self.centre, strict=True))
         rows = [[np.float32(v) for v in row] for row in self.unit]
         u, v, w = (dx * row[0] + dy * row[1] + dz * row[2] for row in rows)
@@ -110,7 +112,8 @@ class BoxInView:
         A ray is inside the box between the last of the three slabs it enters and the first it leaves.
         """
         start = -self.turn.T @ self.centre
-        enter, leave = np.float32(-np.inf), np.float32(np.inf)
+        enter: Plane = np.full((), -np.inf, dtype=np.float32)
+        leave: Plane = np.full((), np.inf, dtype=np.float32)
         for k in range(3):
             along = _dot(right, up, self.turn[:, k])
             pace = 1 / np.where(np.abs(along) < 1e-6, np.float32(1e-6), along)
@@ -119,7 +122,7 @@ class BoxInView:
         return np.where((enter < leave) & (enter > 0), enter, np.float32(np.inf))
 
     def surface(self, x: Plane, y: Plane, z: Plane) -> tuple[Plane, Plane, Plane, Plane]:
-        """Return the unit normal's three parts and the place along the second edge (metres) of points (n,)."""
+        """Return the unit normal's three parts and the metres along the second edge of points (n,)."""
         offset = np.stack([x, y, z]) - self.centre[:, None].astype(np.float32)
         turn = self.turn.astype(np.float32)
         local = [offset[0] * turn[0, k] + offset[1] * turn[1, k] + offset[2] * turn[2, k] for k in range(3)]
@@ -149,13 +152,15 @@ class PolygonInView:
         following = np.roll(flat, -1, axis=0)
         area = float((flat[:, 0] * following[:, 1] - following[:, 0] * flat[:, 1]).sum())
         for (x0, y0), (x1, y1) in zip(flat, following, strict=True):
-            edge = (up - np.float32(y0)) * np.float32(x1 - x0) - (right - np.float32(x0)) * np.float32(y1 - y0)
+            edge = (up - np.float32(y0)) * np.float32(x1 - x0) - (right - np.float32(x0)) * np.float32(
+                y1 - y0
+            )
             inside &= edge * np.float32(np.sign(area)) >= 0
         depth = np.float32(normal @ self.corners[0]) / np.where(inside, facing, np.float32(-1))
         return np.where(inside, depth, np.float32(np.inf))
 
     def surface(self, x: Plane, y: Plane, z: Plane) -> tuple[Plane, Plane, Plane, Plane]:
-        """Return the unit normal's three parts and the distance along the first edge (metres) of points (n,)."""
+        """Return the unit normal's three parts and the metres along the first edge of points (n,)."""
         normal = self._normal()
         edge = self.corners[1] - self.corners[0]
         edge = (edge / max(float(np.linalg.norm(edge)), 1e-12)).astype(np.float32)

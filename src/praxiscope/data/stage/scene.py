@@ -260,7 +260,9 @@ class _EmptySet:
 def _set_scene(scene: Scene, takes: list[Take], size: int) -> _EmptySet:
     camera = frame_camera(scene.camera, *_what_must_be_seen(scene, takes))
     fine = size * SUPERSAMPLE
-    backdrop, floor = paint_background(scene.background, camera, fine, rng_for(scene.seed, *scene.key, "background"))
+    backdrop, floor = paint_background(
+        scene.background, camera, fine, rng_for(scene.seed, *scene.key, "background")
+    )
     canvas = Canvas(camera, scene.light, backdrop)
     shapes = [shape for extra in scene.extras for shape in _place_extra(extra, camera, scene)]
     if scene.action.furniture:

@@ -1,4 +1,4 @@
-"""What everything on the stage is made of: rounded cones, ellipsoids, boxes and flat polygons, in world metres."""
+"""What everything on the stage is made of: rounded cones, ellipsoids, boxes, polygons; in world metres."""
 
 from __future__ import annotations
 

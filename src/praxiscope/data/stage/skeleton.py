@@ -170,7 +170,9 @@ class Figure:
         return np.concatenate([trunk, *pairs])
 
 
-def bend_limb(start: Vector, target: Vector, lengths: tuple[float, float], pole: Vector) -> tuple[Vector, Vector]:
+def bend_limb(
+    start: Vector, target: Vector, lengths: tuple[float, float], pole: Vector
+) -> tuple[Vector, Vector]:
     """Solve a limb of two bones by the law of cosines.
 
     Args:
@@ -260,7 +262,19 @@ def _leg(body: Body, step: Step, hip: Vector) -> tuple[Vector, Vector, Vector]:
 
 
 def _moved(figure: Figure, at: Vector, turn: Vector) -> Figure:
-    names = ("pelvis", "waist", "neck", "head", "shoulders", "elbows", "hands", "hips", "knees", "ankles", "toes")
+    names = (
+        "pelvis",
+        "waist",
+        "neck",
+        "head",
+        "shoulders",
+        "elbows",
+        "hands",
+        "hips",
+        "knees",
+        "ankles",
+        "toes",
+    )
     joints = {name: getattr(figure, name) @ turn.T + at for name in names}
     turns = {name: turn @ getattr(figure, name) for name in ("pelvis_turn", "chest_turn", "head_turn")}
     return replace(figure, **joints, **turns)

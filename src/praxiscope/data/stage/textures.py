@@ -34,12 +34,16 @@ def compute_texture(pattern: Pattern, u: Plane, v: Plane, noise: Noise) -> Plane
     if pattern == "mottled":
         return 0.8 + 0.25 * noise.smooth(u * 3, v * 3) + 0.15 * noise.smooth(u * 11, v * 11)
     if pattern == "dots":
-        return np.where(((u * 3) % 1 - 0.5) ** 2 + ((v * 3) % 1 - 0.5) ** 2 < 0.06, 0.72, 1.0).astype(np.float32)
+        return np.where(((u * 3) % 1 - 0.5) ** 2 + ((v * 3) % 1 - 0.5) ** 2 < 0.06, 0.72, 1.0).astype(
+            np.float32
+        )
     if pattern == "stripes":
         return np.where(np.floor(u * 5) % 2 == 0, 1.0, 0.82).astype(np.float32)
     if pattern == "checks":
         return np.where((np.floor(u * 2.2) + np.floor(v * 2.2)) % 2 == 0, 1.0, 0.62).astype(np.float32)
-    wide, high, shift = {"bricks": (0.26, 0.1, 0.5), "tiles": (0.4, 0.4, 0.0), "planks": (1.6, 0.16, 0.37)}[pattern]
+    wide, high, shift = {"bricks": (0.26, 0.1, 0.5), "tiles": (0.4, 0.4, 0.0), "planks": (1.6, 0.16, 0.37)}[
+        pattern
+    ]
     row = np.floor(v / high)
     column = u / wide + row * shift
     cell = noise.cells[row.astype(np.int32) % 64, np.floor(column).astype(np.int32) % 64]

@@ -1,0 +1,59 @@
+"""What people type, brought into the form that the parser knows; flags brought into a recipe."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from praxiscope.errors import UsageError
+
+LATEST = "@latest"
+"""What a bare ``--resume`` becomes: the newest run of this recipe and data."""
+
+
+def normalize_arguments(words: Sequence[str]) -> list[str]:
+    """Give a bare ``--resume`` its value, which the parser can't leave out.
+
+    >>> normalize_arguments(["train", "demo-cnn", "--resume", "--epochs", "3"])
+    ['train', 'demo-cnn', '--resume=@latest', '--epochs', '3']
+    >>> normalize_arguments(["train", "--resume", "runs/demo-cnn/x"])
+    ['train', '--resume', 'runs/demo-cnn/x']
+    """
+    result = []
+    for place, word in enumerate(words):
+        bare = word == "--resume" and (place + 1 == len(words) or words[place + 1].startswith("-"))
+        result.append(f"--resume={LATEST}" if bare else word)
+    return result
+
+
+def build_recipe_source(recipe: str | None, model: str | None) -> str | Mapping[str, Any] | None:
+    """Return what to load: the recipe that was named, or one made for ``--model`` alone."""
+    if recipe is not None or model is None:
+        return recipe
+    name = re.sub(r"[^a-z0-9._-]+", "-", model.lower()).strip("-._")
+    if not name:
+        raise UsageError(f"--model '{model}' is no model's name; see `praxiscope recipes` or timm's list.")
+    return {"name": name[:64], "model": {"name": model}}
+
+
+def collect_overrides(flags: Mapping[str, Any], settings: Sequence[str]) -> dict[str, Any]:
+    """Return the overrides of a recipe: flags that were given, then ``--set``, which wins.
+
+    Args:
+        flags: recipe key -> value, None where the flag was not given.
+        settings: ``section.key=value``.
+
+    Raises:
+        UsageError: a ``--set`` without ``=``, or the same key both ways with different values.
+    """
+    from praxiscope.recipe.load import parse_overrides
+
+    overrides = {key: value for key, value in flags.items() if value is not None}
+    for key, value in parse_overrides(settings).items():
+        if key in overrides and overrides[key] != value:
+            raise UsageError(
+                f"{key} is given twice: a flag says {overrides[key]}, --set says {value}; keep one."
+            )
+        overrides[key] = value
+    return overrides

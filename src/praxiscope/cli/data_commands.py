@@ -1,0 +1,49 @@
+"""``praxiscope data``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+_app = typer.Typer(help="Look at data before anything is trained on it.", no_args_is_help=True)
+
+
+def add_to(app: typer.Typer, settings: dict[str, Any]) -> None:
+    """Add the command group."""
+    app.add_typer(_app, name="data", context_settings=settings)
+
+
+@_app.command("check")
+def check(
+    directory: Annotated[
+        Path, typer.Argument(metavar="DIR", help="The data folder; nothing is written to it.")
+    ],
+    json_path: Annotated[
+        Path | None, typer.Option("--json", help="Also write everything as JSON there.")
+    ] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="data.key=value, as in a recipe.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Draws the splits that the data doesn't have.")] = 0,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Read every file again, without the audit cache.")
+    ] = False,
+) -> None:
+    """Say what is there, what is wrong with it, and what leaks between splits. Exit code 4: can't be used."""
+    from praxiscope.cli.display import open_display
+    from praxiscope.recipe.load import load_recipe
+    from praxiscope.runs import atomic
+    from praxiscope.workflows.check import check_data
+
+    section = load_recipe({"name": "check"}, settings or ()).data
+    with open_display() as display:
+        result = check_data(directory, section, seed=seed, progress=display.phase, use_cache=not fresh)
+    typer.echo("\n".join(result.lines))
+    if json_path is not None:
+        json_path.parent.mkdir(parents=True, exist_ok=True)
+        atomic.write_json(json_path, result.to_json())
+        typer.echo(f"Written: {json_path}")
+    if not result.usable:
+        raise typer.Exit(4)

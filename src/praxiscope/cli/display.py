@@ -1,0 +1,137 @@
+"""Progress on a terminal: a live line with rich; plain lines where nobody watches (a file, a pipe, CI)."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Self
+
+from praxiscope.training.watch import Progress
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as Bars
+    from rich.progress import TaskID
+
+_PLAIN_EVERY_S = 30.0
+
+
+def open_display() -> Display:
+    """Return the display that suits where output goes."""
+    return Live() if sys.stderr.isatty() else Display()
+
+
+class Display:
+    """Plain lines on standard error: notes, epochs, and a sign of life every half minute."""
+
+    def __init__(self) -> None:
+        self._spoke = time.monotonic()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        pass
+
+    def note(self, text: str) -> None:
+        """Print a sentence."""
+        self._say(text)
+
+    def step(self, progress: Progress) -> None:
+        """Print where training stands, now and then."""
+        if time.monotonic() - self._spoke >= _PLAIN_EVERY_S:
+            self._say(format_progress(progress))
+
+    def phase(self, text: str, done: int, total: int) -> None:
+        """Print a phase's state, now and then."""
+        if time.monotonic() - self._spoke >= _PLAIN_EVERY_S:
+            self._say(f"{text}: {done:,} of {total:,}")
+
+    def epoch(self, row: Mapping[str, float | int]) -> None:
+        """Print an epoch's figures."""
+        self._say(format_epoch(row))
+
+    def _say(self, text: str) -> None:
+        self._spoke = time.monotonic()
+        sys.stderr.write(text + "\n")
+        sys.stderr.flush()
+
+
+class Live(Display):
+    """A bar that moves, above it the lines of :class:`Display`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        from rich.console import Console
+        from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
+        from rich.progress import Progress as Bars
+
+        self._console = Console(stderr=True, highlight=False)
+        self._bars: Bars = Bars(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=24),
+            TextColumn("{task.fields[figures]}", markup=False),
+            TimeElapsedColumn(),
+            console=self._console,
+            transient=True,
+        )
+        self._task: TaskID | None = None
+        self._title = ""
+
+    def __enter__(self) -> Self:
+        self._bars.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._bars.stop()
+
+    def step(self, progress: Progress) -> None:
+        """Move the bar of the epoch."""
+        title = f"epoch {progress.epoch}/{progress.epochs}"
+        self._move(title, progress.batch, progress.batches, format_figures(progress))
+
+    def phase(self, text: str, done: int, total: int) -> None:
+        """Move the bar of a phase."""
+        self._move(text, done, total, f"{done:,}/{total:,}" if total > 1 else "")
+
+    def _move(self, title: str, done: int, total: int, figures: str) -> None:
+        if self._task is None or title != self._title:
+            if self._task is not None:
+                self._bars.remove_task(self._task)
+            self._task, self._title = self._bars.add_task(title, total=total, figures=figures), title
+        self._bars.update(self._task, completed=done, total=total, figures=figures)
+
+    def _say(self, text: str) -> None:
+        self._console.print(text, markup=False, soft_wrap=True)
+
+
+def format_progress(progress: Progress) -> str:
+    """Return where training stands, in one line."""
+    return (
+        f"epoch {progress.epoch}/{progress.epochs}  batch {progress.batch}/{progress.batches}  "
+        f"{format_figures(progress)}"
+    )
+
+
+def format_figures(progress: Progress) -> str:
+    """Return loss, speed, time to go and the best so far."""
+    eta = "" if progress.eta_s is None else f"  ETA {format_duration(progress.eta_s)}"
+    best = "" if progress.best is None else f"  best {progress.best:.4f}"
+    return f"loss {progress.loss:.4f}  {progress.images_per_s:.0f} images/s{eta}{best}"
+
+
+def format_epoch(row: Mapping[str, float | int]) -> str:
+    """Return an epoch's figures in one line of at most 110 characters."""
+    return (
+        f"epoch {row['epoch']:>3}  train loss {row['train/loss']:.3f}  top1 {100 * row['train/top1']:5.1f} %   "
+        f"val loss {row['val/loss']:.3f}  top1 {100 * row['val/top1']:5.1f} %   "
+        f"{row['images_per_s']:.0f} images/s"
+    )
+
+
+def format_duration(seconds: float) -> str:
+    """Return ``1 h 05 min``, ``4 min 10 s`` or ``12 s``."""
+    whole = round(seconds)
+    if whole >= 3600:
+        return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+    return f"{whole // 60} min {whole % 60:02d} s" if whole >= 60 else f"{whole} s"

@@ -1,0 +1,81 @@
+"""The command line. Each command imports what it needs when it runs, so that ``--help`` is quick."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from praxiscope import __version__
+from praxiscope.cli.arguments import normalize_arguments
+from praxiscope.errors import PraxiscopeError
+
+_SETTINGS = {
+    "help_option_names": ["-h", "--help"],
+    "token_normalize_func": lambda token: token.replace("_", "-"),  # --batch_size is --batch-size
+    "max_content_width": 110,
+}
+
+app = typer.Typer(
+    name="praxiscope",
+    help="From a folder of labelled human-action images to a model that its owner can defend.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings=_SETTINGS,
+)
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and end.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,  # noqa: ARG001 - read in main
+) -> None:
+    if version:
+        typer.echo(f"praxiscope {__version__}")
+        raise typer.Exit
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run a command and end the process with its exit code.
+
+    0 done, 2 usage, 3 environment, 4 data, 5 diverged, 75 preempted and resumable, 130 interrupted.
+    """
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in given
+    # --debug is welcome anywhere on the line, not only before the command.
+    words = normalize_arguments([word for word in given if word != "--debug"])
+    try:
+        _load_commands()
+        app(args=words, prog_name="praxiscope")
+    except PraxiscopeError as error:
+        if debug:
+            raise
+        sys.stderr.write(f"praxiscope: {error}\n")
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        sys.stderr.write("praxiscope: interrupted\n")
+        sys.exit(130)
+    except Exception as error:
+        if debug:
+            raise
+        sys.stderr.write(
+            f"praxiscope: unexpected {type(error).__name__}: {error}\n"
+            "This is a fault in praxiscope; the same command with --debug shows where.\n"
+        )
+        sys.exit(1)
+
+
+def _load_commands() -> None:
+    from praxiscope.cli import commands, data_commands, recipe_commands
+
+    data_commands.add_to(app, _SETTINGS)
+    recipe_commands.add_to(app, _SETTINGS)
+    commands.add_to(app)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,214 @@
+"""``data check``: everything that can be said about a data set before a model is trained on it."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from praxiscope.data.audit import Progress
+from praxiscope.data.build import build_manifest
+from praxiscope.data.images import DEFAULT_MAX_PIXELS
+from praxiscope.data.manifest import SPLITS, Finding, Manifest, quantify
+from praxiscope.recipe.schema import DataSection
+
+_SHOWN_EXAMPLES = 3
+_SHOWN_CLASSES = 30
+_MARKS = {"error": "ERROR", "warning": "warning", "note": "note"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckResult:
+    """What ``data check`` found."""
+
+    manifest: Manifest
+    """The samples that were looked at."""
+    usable: bool
+    """False when there are error findings; the command then ends with exit code 4."""
+    lines: tuple[str, ...]
+    """The same for a person; names from the data are shown without control characters."""
+    summary: dict[str, Any]
+    """The same for a program: JSON types only, names as they are."""
+
+
+def check_data(
+    root: Path | str,
+    section: DataSection | None = None,
+    *,
+    seed: int = 0,
+    progress: Progress | None = None,
+    use_cache: bool = True,
+    max_pixels: int = DEFAULT_MAX_PIXELS,
+) -> CheckResult:
+    """Look at every file of a data set and say what was found; nothing is written to it.
+
+    Args:
+        root: The data folder.
+        section: How to read and split it; by default as it looks.
+        seed: Draws the splits that the data doesn't have.
+        progress: Called with (phase, done, total).
+        use_cache: Take fingerprints of unchanged files from the audit cache.
+        max_pixels: Images that declare more are quarantined undecoded.
+
+    Raises:
+        UsageError: The folder doesn't exist, or a field of `section` doesn't fit it.
+        DataError: The folder can't be read as the source that `section` names.
+    """
+    manifest = build_manifest(
+        root,
+        section or DataSection(),
+        seed=seed,
+        progress=progress,
+        use_cache=use_cache,
+        max_pixels=max_pixels,
+    )
+    summary = summarise_manifest(manifest)
+    return CheckResult(
+        manifest=manifest, usable=not manifest.errors, lines=render_summary(summary), summary=summary
+    )
+
+
+def summarise_manifest(manifest: Manifest) -> dict[str, Any]:
+    """Return counts, sizes, leaks and findings of a manifest as JSON types.
+
+    Keys: ``schema``, ``root``, ``source``, ``fingerprint``, ``usable``, ``num_samples``, ``num_usable``,
+    ``splits`` {split: {class: count}}, ``sizes`` {"short_side": {min, median, max}, "long_side": ...} in pixels or
+    None, ``leaks`` (see :func:`count_leaks`), ``findings``, ``quarantined`` [{sample_id, reason}].
+    """
+    table = manifest.table
+    rows = manifest.usable(None).select(["split", "width", "height", *manifest.heads]).to_pydict()
+    head = next(iter(manifest.heads))
+    counts = Counter(zip(rows["split"], rows[head], strict=True))
+    splits = {
+        split: {label: counts[split, label] for label in manifest.heads[head]}
+        for split in SPLITS
+        if split in rows["split"]
+    }
+    excluded = zip(table["sample_id"].to_pylist(), table["quarantine"].to_pylist(), strict=True)
+    return {
+        "schema": 1,
+        "root": str(manifest.root),
+        "source": manifest.source,
+        "fingerprint": manifest.fingerprint,
+        "usable": not manifest.errors,
+        "num_samples": table.num_rows,
+        "num_usable": len(rows["split"]),
+        "splits": splits,
+        "sizes": _summarise_sizes(rows["width"], rows["height"]),
+        "leaks": count_leaks(manifest),
+        "findings": [
+            {**asdict(finding), "examples": list(finding.examples)} for finding in manifest.findings
+        ],
+        "quarantined": [
+            {"sample_id": name, "reason": reason} for name, reason in excluded if reason is not None
+        ],
+    }
+
+
+def _summarise_sizes(widths: Sequence[int], heights: Sequence[int]) -> dict[str, dict[str, int]] | None:
+    if not widths:
+        return None
+    sides = np.sort(np.array([widths, heights]), axis=0)
+    return {
+        name: {"min": int(side.min()), "median": int(np.median(side)), "max": int(side.max())}
+        for name, side in zip(("short_side", "long_side"), sides, strict=True)
+    }
+
+
+def count_leaks(manifest: Manifest) -> list[dict[str, Any]]:
+    """Count the samples of one split that show an image of an earlier one.
+
+    Returns:
+        ``{"split", "seen_in", "exact", "near", "num_samples"}`` per pair of splits with any, later splits last;
+        ``num_samples`` is the size of ``split``.
+    """
+    rows = manifest.usable(None).select(["sample_id", "split", "twin_of", "twin_kind"]).to_pylist()
+    split_of = {row["sample_id"]: row["split"] for row in rows}
+    sizes = Counter(split_of.values())
+    counts = Counter(
+        (row["split"], split_of[row["twin_of"]], row["twin_kind"])
+        for row in rows
+        if row["twin_of"] is not None
+    )
+    return [
+        {
+            "split": split,
+            "seen_in": earlier,
+            "exact": counts[split, earlier, "exact"],
+            "near": counts[split, earlier, "near"],
+            "num_samples": sizes[split],
+        }
+        for split in SPLITS
+        for earlier in SPLITS
+        if counts[split, earlier, "exact"] + counts[split, earlier, "near"]
+    ]
+
+
+def render_summary(summary: dict[str, Any]) -> tuple[str, ...]:
+    """Return a summary as lines of plain text for a person, the worst findings first."""
+    findings = [Finding(**{**entry, "examples": tuple(entry["examples"])}) for entry in summary["findings"]]
+    lines = [
+        f"{summary['root']} ({summary['source']}): {summary['num_usable']:,} of "
+        f"{quantify(summary['num_samples'], 'sample')} usable"
+    ]
+    if summary["sizes"]:
+        sizes = (
+            f"{name.replace('_', ' ')} {s['min']}-{s['max']} px, median {s['median']}"
+            for name, s in summary["sizes"].items()
+        )
+        lines.append("sizes: " + "; ".join(sizes))
+    lines += ["", *_render_splits(summary["splits"])] if summary["splits"] else []
+    lines += ["", *_render_leaks(summary["leaks"])] if summary["leaks"] else []
+    if findings:
+        lines += ["", *(line for finding in findings for line in _render_finding(finding))]
+    lines += ["", "usable" if summary["usable"] else "NOT usable as it is: see ERROR above"]
+    return tuple(make_printable(line) for line in lines)
+
+
+def _render_splits(splits: dict[str, dict[str, int]]) -> list[str]:
+    labels = list(next(iter(splits.values())))
+    # The smallest training classes are what a reader needs to see of a hundred.
+    shown = sorted(labels, key=lambda name: min(counts[name] for counts in splits.values()))[:_SHOWN_CLASSES]
+    width = max(len(make_printable(name)) for name in [*shown, "all classes"])
+    lines = ["  ".join([f"{'class':<{width}}", *(f"{split:>7}" for split in splits)])]
+    for name in sorted(shown):
+        cells = (f"{counts[name]:>7,}" for counts in splits.values())
+        lines.append("  ".join([f"{make_printable(name):<{width}}", *cells]))
+    if len(labels) > len(shown):
+        lines.append(f"... and {len(labels) - len(shown)} larger classes")
+    totals = (f"{sum(counts.values()):>7,}" for counts in splits.values())
+    return [*lines, "  ".join([f"{'all classes':<{width}}", *totals])]
+
+
+def _render_leaks(leaks: Sequence[dict[str, Any]]) -> list[str]:
+    lines = ["the same image in two splits   exact   near    share"]
+    for leak in leaks:
+        share = (leak["exact"] + leak["near"]) / leak["num_samples"]
+        pair = f"{leak['split']} seen in {leak['seen_in']}"
+        lines.append(f"{pair:<30} {leak['exact']:>5,}  {leak['near']:>5,}  {share:>6.1%} of {leak['split']}")
+    return lines
+
+
+def _render_finding(finding: Finding) -> list[str]:
+    lines = [f"{_MARKS[finding.severity]}: {finding.message} [{finding.code}]"]
+    lines += [f"    {example}" for example in finding.examples[:_SHOWN_EXAMPLES]]
+    if finding.examples and (hidden := finding.count - _SHOWN_EXAMPLES) > 0:
+        lines.append(f"    ... and {hidden:,} more")
+    return lines
+
+
+def make_printable(text: str) -> str:
+    r"""Return text with control, direction and undecodable characters escaped, so that a name can't play tricks.
+
+    >>> make_printable("a\nb\u202ec")
+    'a\\nb\\u202ec'
+    """
+    return "".join(
+        char if unicodedata.category(char)[0] != "C" else char.encode("unicode_escape").decode()
+        for char in text
+    )
