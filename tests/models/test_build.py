@@ -75,7 +75,7 @@ def test_timm_alone_can_build_the_same_network(name: str) -> None:
         ({"name": "resnet99"}, "No model is called 'resnet99'"),
         (
             {"name": "vit-ti16", "img_size": 50},
-            "model.img_size 50 isn't a multiple of the 16-px patches of 'vit-ti16'",
+            "model.img_size 50 isn't a multiple of the 16-px patches of 'vit-ti16'. Give 48 or 64",
         ),
         ({"name": "vgg11", "drop_path_rate": 0.1}, "'vgg11' can't be built with .*drop_path_rate"),
         ({"name": "demo-cnn", "kwargs": {"no_such": 1}}, "'demo-cnn' can't be built with .*no_such"),

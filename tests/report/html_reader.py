@@ -40,6 +40,8 @@ class _Reader(HTMLParser):
         assert len(names) == len(set(names)), f"<{tag}> repeats an attribute: {names}"
         attributes = {name: value or "" for name, value in attrs}
         self.page.elements.append((tag, attributes))
+        if tag not in {"wbr", "bdi"}:
+            self._add(" ")
         if tag not in VOID:
             self.open.append((tag, attributes.get("id")))
 
@@ -59,6 +61,9 @@ class _Reader(HTMLParser):
             if kind in tags:
                 self.page.inside.setdefault(kind, []).append(data)
                 return
+        self._add(data)
+
+    def _add(self, data: str) -> None:
         self.page.texts.append(data)
         for anchor in filter(None, (name for _, name in self.open)):
             self.page.inside.setdefault(anchor, []).append(data)

@@ -1,4 +1,4 @@
-"""Thirty texts that try to become markup, script, style or a request; each would announce itself as ``pwned``."""
+"""Thirty texts that try to become markup, script, style or a request, and would leave ``pwned`` behind."""
 
 from __future__ import annotations
 

@@ -19,7 +19,9 @@ from praxiscope.report.build import build_report
 
 __all__ = ["hostile"]  # a fixture
 
-BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
+BROWSER = next(
+    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None
+)
 pytestmark = [
     pytest.mark.browser,
     pytest.mark.skipif(BROWSER is None, reason="no Chromium or Chrome on the PATH"),
@@ -49,7 +51,9 @@ def read_requests(log: Path) -> list[str]:
     """Return the addresses that a page asked for; the browser's own requests have no origin."""
     content: dict[str, Any] = json.loads(log.read_text(encoding="utf-8"))
     parameters = [event.get("params", {}) for event in content["events"]]
-    asked = [one for one in parameters if "url" in one and one.get("initiator", "not an origin") != "not an origin"]
+    asked = [
+        one for one in parameters if "url" in one and one.get("initiator", "not an origin") != "not an origin"
+    ]
     return sorted({str(one["url"]) for one in asked})
 
 
@@ -82,7 +86,9 @@ def test_thirty_payloads_as_label_file_and_run_name_do_nothing(hostile: Path, tm
     assert len(page.all("option")) == 30 * 2 + 2 + 2, "the page's own script ran to its end"
 
 
-def test_only_the_policy_stands_between_an_injected_element_and_its_effect(page: Path, tmp_path: Path) -> None:
+def test_only_the_policy_stands_between_an_injected_element_and_its_effect(
+    page: Path, tmp_path: Path
+) -> None:
     text = page.read_text(encoding="utf-8")
     attack = (
         "<script>document.documentElement.dataset.pwned='1'</script>"
@@ -175,7 +181,9 @@ def test_the_theme_button_switches_there_and_back(page: Path, tmp_path: Path) ->
 def test_no_page_is_wider_than_its_window(width: int, tmp_path: Path) -> None:
     names = tuple(f"class_{index}_{'x' * (2 * index)}" for index in range(40))
     page = build_report(make_run(tmp_path, Plan(names=names, per_class=2)))
-    script = "document.documentElement.dataset.steps = document.documentElement.scrollWidth + '/' + innerWidth;"
+    script = (
+        "document.documentElement.dataset.steps = document.documentElement.scrollWidth + '/' + innerWidth;"
+    )
     dumped, _, _ = open_page(with_script(page, tmp_path, script), tmp_path, f"--window-size={width},900")
     content, window = map(int, dumped.all("html")[0]["data-steps"].split("/"))
     assert window == width

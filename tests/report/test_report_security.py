@@ -62,24 +62,37 @@ def test_there_are_thirty_different_payloads() -> None:
 
 
 def read_policy(page: Page) -> str:
-    (policy,) = [meta["content"] for meta in page.all("meta") if meta.get("http-equiv") == "Content-Security-Policy"]
+    (policy,) = [
+        meta["content"] for meta in page.all("meta") if meta.get("http-equiv") == "Content-Security-Policy"
+    ]
     return policy
 
 
 @pytest.mark.parametrize("which", ["page", "hostile"])
-def test_a_page_holds_no_foreign_element_handler_style_or_address(which: str, request: pytest.FixtureRequest) -> None:
+def test_a_page_holds_no_foreign_element_handler_style_or_address(
+    which: str, request: pytest.FixtureRequest
+) -> None:
     page = read_page(request.getfixturevalue(which))
     assert page.unclosed == []
     assert {tag for tag, _ in page.elements} <= ALLOWED
     for tag, attributes in page.elements:
-        assert not [name for name in attributes if name.startswith("on") or name in {"style", "srcdoc", "action"}]
+        assert not [
+            name for name in attributes if name.startswith("on") or name in {"style", "srcdoc", "action"}
+        ]
         for name in {"href", "src", "data", "xlink:href", "poster", "srcset"} & set(attributes):
-            assert re.fullmatch(r"#[a-z]+|data:image/jpeg;base64,[A-Za-z0-9+/=]+", attributes[name]), (tag, name)
-    assert [meta["http-equiv"] for meta in page.all("meta") if "http-equiv" in meta] == ["Content-Security-Policy"]
+            assert re.fullmatch(r"#[a-z]+|data:image/jpeg;base64,[A-Za-z0-9+/=]+", attributes[name]), (
+                tag,
+                name,
+            )
+    assert [meta["http-equiv"] for meta in page.all("meta") if "http-equiv" in meta] == [
+        "Content-Security-Policy"
+    ]
 
 
 @pytest.mark.parametrize("which", ["page", "hostile"])
-def test_the_policy_names_the_one_style_and_the_one_script(which: str, request: pytest.FixtureRequest) -> None:
+def test_the_policy_names_the_one_style_and_the_one_script(
+    which: str, request: pytest.FixtureRequest
+) -> None:
     page = read_page(request.getfixturevalue(which))
     assert [script.get("type") for script in page.all("script")] == ["application/json", None]
     assert len(page.all("style")) == 1

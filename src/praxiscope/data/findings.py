@@ -156,7 +156,8 @@ def _compare_classes(split: str, train: set[str], other: set[str]) -> list[Findi
     if unknown := sorted(other - train):
         message = (
             f"{quantify(len(unknown), 'class', 'classes')} of {split} without a training sample "
-            f"({_join(unknown)}): no model can learn them. Add training samples, correct the name, or remove them from {split}."
+            f"({_join(unknown)}): no model can learn them. Add training samples, "
+            f"correct the name, or remove them from {split}."
         )
         findings.append(Finding.of("C3.unknown-class", "error", message, unknown))
     if missing := sorted(train - other):
@@ -198,8 +199,10 @@ def _describe_twins(audited: AuditedSamples, severity: Severity) -> list[Finding
         places = " and ".join(f"{shares[split]:,} {split}" for split in SPLITS if shares[split])
         message = (
             f"{places} samples: {words} one of an earlier split. A score on them rewards memory, so scores "
-            "are given with and without them; data.duplicates=drop-train leaves the training copies out."
+            "are given with and without them."
         )
+        if any(audited.splits[other] == "train" for _, other in pairs):
+            message += " data.duplicates=drop-train leaves the training copies out."
         names = ["{} = {}".format(*audited.name(pair)) for pair in pairs]
         findings.append(Finding.of(f"D1.{kind}-across", severity, message, names))
     return findings

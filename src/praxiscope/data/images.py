@@ -250,6 +250,8 @@ def _explain(problem: BaseException) -> str:
         return "no such file"
     if isinstance(problem, OSError) and problem.strerror:
         return f"can't be read ({problem.strerror})"
+    if isinstance(problem, Image.DecompressionBombError | Image.DecompressionBombWarning):
+        return f"declares too many pixels ({problem})"
     if isinstance(problem, MemoryError):
         return "needs more memory than there is"
     return f"damaged ({str(problem) or type(problem).__name__})"

@@ -242,6 +242,7 @@ def read_predictions(path: Path) -> Predictions:
         raise DataError(f"There are no predictions at {path}. Evaluate the run to make them.")
     try:
         table = pq.read_table(path, partitioning=None)
+        table.validate(full=True)  # reading alone lets text pass that is no UTF-8
     except (pa.ArrowException, OSError, ValueError) as problem:
         reason = str(problem).splitlines()[0] if str(problem) else type(problem).__name__
         raise IntegrityError(f"{path} is damaged or no Parquet file ({reason}). Evaluate again.") from problem

@@ -145,12 +145,15 @@ def _timm_kwargs(card: ModelCard, section: ModelSection) -> dict[str, Any]:
 
 def _check_patches(module: nn.Module, name: str, img_size: int | None) -> None:
     """Refuse a size that patches don't tile: timm would leave the right and lower edge unseen."""
-    patch_size = getattr(getattr(module, "patch_embed", None), "patch_size", None)
-    if img_size is None or not isinstance(patch_size, tuple):
+    feat_ratio = getattr(getattr(module, "patch_embed", None), "feat_ratio", None)
+    if img_size is None or feat_ratio is None:
         return
-    if any(img_size % side for side in patch_size):
+    patch_size = int(feat_ratio())
+    if img_size % patch_size:
+        nearest = max(img_size // patch_size, 1) * patch_size
         raise UsageError(
-            f"model.img_size {img_size} isn't a multiple of the {patch_size[0]}-px patches of '{name}'."
+            f"model.img_size {img_size} isn't a multiple of the {patch_size}-px patches of '{name}'. "
+            f"Give {nearest} or {nearest + patch_size}."
         )
 
 

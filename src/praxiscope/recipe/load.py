@@ -225,13 +225,12 @@ def _set(content: dict[str, Any], dotted: str, value: Any) -> None:
 
 def _suggest_key(dotted: str) -> str:
     """Suggest by the last word first: ``--set lr=1`` means ``train.lr``."""
-    if "." not in dotted:
-        section = did_you_mean(dotted, Recipe.model_fields)
-        if section:
-            return section
     last = dotted.rpartition(".")[2]
     same = [key for key in list_keys() if key.rpartition(".")[2] == last]
-    return f" Did you mean '{same[0]}'?" if same else did_you_mean(dotted, list_keys())
+    if same:
+        return f" Did you mean '{same[0]}'?"
+    sections = () if "." in dotted else tuple(Recipe.model_fields)
+    return did_you_mean(dotted, sections) or did_you_mean(dotted, list_keys())
 
 
 def _explain(problem: dict[str, Any]) -> str:

@@ -193,6 +193,10 @@ class EvaluateSection(Section):
 
     batch_size: Count | None = None
     """Samples of one forward pass; twice the training batch where not given."""
+    img_size: Annotated[int, Field(ge=16, le=1024)] | None = None
+    """Side of the evaluation crop in pixels, for networks without position embeddings; the training size
+    where not given. Random crops enlarge what they show, so a CNN does better somewhat above the size that
+    it was trained at (Touvron et al. 2019, "Fixing the train-test resolution discrepancy")."""
     crop_pct: Annotated[float, Field(gt=0.0, le=1.0)] | None = None
     """Share of the resized short side that the centre crop keeps; the model's own where not given."""
     resamples: Annotated[int, Field(ge=100)] = 2000

@@ -115,7 +115,7 @@ def _list_facts(artefacts: Artefacts) -> list[str]:
     return [*facts, f"{created:%Y-%m-%d %H:%M} UTC", f"run {run['run_id']}"]
 
 
-def _list_sections(headline: EvaluationView | None, has_second: bool) -> list[tuple[str, str]]:  # noqa: FBT001
+def _list_sections(headline: EvaluationView | None, has_second: bool) -> list[tuple[str, str]]:
     sections = [("result", "Result"), ("learning", "Learning")]
     if headline is not None:
         sections += [

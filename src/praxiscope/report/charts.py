@@ -135,8 +135,9 @@ def build_reliability(bins: Sequence[Mapping[str, Any]]) -> LineChart | None:
     filled = [one for one in bins if one["count"]]
     if not filled:
         return None
-    size, largest = 360, max(one["count"] for one in filled)
-    across, down = _axis(0, 1, LEFT, size - RIGHT), _axis(0, 1, size - BOTTOM, TOP)
+    width, largest = 360, max(one["count"] for one in filled)
+    side = width - LEFT - RIGHT
+    across, down = _axis(0, 1, LEFT, LEFT + side), _axis(0, 1, TOP + side, TOP)
     dots = tuple(
         Dot(
             x=across(one["confidence"]),
@@ -160,8 +161,8 @@ def build_reliability(bins: Sequence[Mapping[str, Any]]) -> LineChart | None:
         x_ticks=tuple(Tick(at=across(value), label=f"{100 * value:.0f}") for value in ticks),
         y_ticks=tuple(Tick(at=down(value), label=f"{100 * value:.0f}") for value in ticks),
         marker=None,
-        width=size,
-        height=size,
+        width=width,
+        height=TOP + side + BOTTOM,
     )
 
 

@@ -97,9 +97,11 @@ def plot_confusion(confusion: Sequence[Sequence[int]], names: Sequence[str]) -> 
     axes.set_ylabel("true", color=MUTED)
     if classes <= MAX_COUNTED_CLASSES:
         _print_counts(axes, counts, share, font_size)
-    axes.spines[:].set_visible(False)
+    axes.spines[:].set_color(GRID)
     axes.tick_params(length=0)
-    bar = figure.colorbar(image, ax=axes, fraction=0.035, pad=0.02, ticks=[0.0, 0.5, 1.0])
+    bar = figure.colorbar(
+        image, ax=axes, fraction=0.03, shrink=0.4, aspect=16, pad=0.02, ticks=[0.0, 0.5, 1.0]
+    )
     bar.ax.set_yticklabels(["0", "50 %", "100 % of the true class"], fontsize=font_size)
     bar.outline.set_visible(False)
     return figure
@@ -129,6 +131,7 @@ def plot_reliability(bins: Sequence[Mapping[str, Any]], ece: float | None) -> Fi
         color=BLUE,
         marker="o",
         linewidth=1.8,
+        clip_on=False,
         label="this model",
     )
     title = "Calibration" if ece is None else f"Calibration: ECE {100 * ece:.1f} %"

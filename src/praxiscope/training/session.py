@@ -13,6 +13,7 @@ import torch
 from praxiscope.data.loader import BatchReader, Loader, SampleSet, build_loader, build_sample_set
 from praxiscope.data.manifest import Manifest
 from praxiscope.data.transforms import EvalTransform, InputSpec, Interpolation, TrainTransform
+from praxiscope.errors import UsageError
 from praxiscope.evaluate.predict import compute_epoch_scores, compute_logits
 from praxiscope.models.build import BuiltModel
 from praxiscope.models.runtime import Normalizer, Runtime
@@ -58,10 +59,22 @@ class Setting:
     without: frozenset[str] = frozenset()
 
 
-def build_input_spec(built: BuiltModel, recipe: Recipe) -> InputSpec:
-    """Return what the network wants to be fed, the recipe's evaluation crop included."""
+def build_input_spec(built: BuiltModel, recipe: Recipe, *, evaluation: bool) -> InputSpec:
+    """Return what the network is fed, in training or in evaluation.
+
+    Raises:
+        UsageError: another evaluation size for a network that has one size only.
+    """
+    img_size = built.img_size
+    if evaluation and recipe.evaluate.img_size not in {None, img_size}:
+        if built.card.family != "cnn":
+            raise UsageError(
+                f"evaluate.img_size is {recipe.evaluate.img_size}, but {built.card.name} takes {img_size} px only; "
+                "leave it out, or set model.img_size."
+            )
+        img_size = recipe.evaluate.img_size or img_size
     return InputSpec(
-        img_size=built.img_size,
+        img_size=img_size,
         interpolation=cast("Interpolation", built.interpolation),
         crop_pct=recipe.evaluate.crop_pct or built.crop_pct,
         mean=built.mean,
@@ -85,7 +98,8 @@ def open_job(setting: Setting) -> Iterator[Job]:
     recipe, runtime = setting.recipe, setting.runtime
     train = build_sample_set(setting.manifest, "train", without=setting.without)
     val = build_sample_set(setting.manifest, "val", without=setting.without)
-    spec = build_input_spec(setting.built, recipe)
+    spec = build_input_spec(setting.built, recipe, evaluation=False)
+    val_spec = build_input_spec(setting.built, recipe, evaluation=True)
     reader = BatchReader(
         samples=train,
         transform=TrainTransform(spec=spec, augment=recipe.augment),
@@ -98,7 +112,7 @@ def open_job(setting: Setting) -> Iterator[Job]:
     normalize = Normalizer(setting.built.mean, setting.built.std, runtime)
     ema = Ema(module, recipe.train.ema_decay) if recipe.train.ema_decay is not None else None
     loader = build_loader(reader, recipe.loader, device_type=runtime.device.type, cores=count_cores())
-    with loader, build_evaluation_loader(val, spec, recipe, runtime) as val_loader:
+    with loader, build_evaluation_loader(val, val_spec, recipe, runtime) as val_loader:
 
         def validate(network: torch.nn.Module) -> dict[str, float]:
             logits = compute_logits(

@@ -77,8 +77,8 @@ def summarise_manifest(manifest: Manifest) -> dict[str, Any]:
     """Return counts, sizes, leaks and findings of a manifest as JSON types.
 
     Keys: ``schema``, ``root``, ``source``, ``fingerprint``, ``usable``, ``num_samples``, ``num_usable``,
-    ``splits`` {split: {class: count}}, ``sizes`` {"short_side": {min, median, max}, "long_side": ...} in pixels or
-    None, ``leaks`` (see :func:`count_leaks`), ``findings``, ``quarantined`` [{sample_id, reason}].
+    ``splits`` {split: {class: count}}, ``sizes`` {"short_side": {min, median, max}, "long_side": ...} in pixels
+    (None without images), ``leaks`` (see :func:`count_leaks`), ``findings``, ``quarantined`` [{sample_id, reason}].
     """
     table = manifest.table
     rows = manifest.usable(None).select(["split", "width", "height", *manifest.heads]).to_pydict()
@@ -124,7 +124,7 @@ def count_leaks(manifest: Manifest) -> list[dict[str, Any]]:
     """Count the samples of one split that show an image of an earlier one.
 
     Returns:
-        ``{"split", "seen_in", "exact", "near", "num_samples"}`` per pair of splits with any, later splits last;
+        ``{"split", "seen_in", "exact", "near", "num_samples"}`` per pair of splits with any;
         ``num_samples`` is the size of ``split``.
     """
     rows = manifest.usable(None).select(["sample_id", "split", "twin_of", "twin_kind"]).to_pylist()
@@ -152,22 +152,20 @@ def count_leaks(manifest: Manifest) -> list[dict[str, Any]]:
 def render_summary(summary: dict[str, Any]) -> tuple[str, ...]:
     """Return a summary as lines of plain text for a person, the worst findings first."""
     findings = [Finding(**{**entry, "examples": tuple(entry["examples"])}) for entry in summary["findings"]]
-    lines = [
-        f"{summary['root']} ({summary['source']}): {summary['num_usable']:,} of "
-        f"{quantify(summary['num_samples'], 'sample')} usable"
-    ]
+    total = quantify(summary["num_samples"], "sample")
+    lines = [f"{summary['root']} ({summary['source']}): {summary['num_usable']:,} of {total} usable"]
     if summary["sizes"]:
-        sizes = (
-            f"{name.replace('_', ' ')} {s['min']}-{s['max']} px, median {s['median']}"
-            for name, s in summary["sizes"].items()
-        )
-        lines.append("sizes: " + "; ".join(sizes))
+        lines.append("sizes: " + "; ".join(_render_size(*entry) for entry in summary["sizes"].items()))
     lines += ["", *_render_splits(summary["splits"])] if summary["splits"] else []
     lines += ["", *_render_leaks(summary["leaks"])] if summary["leaks"] else []
     if findings:
         lines += ["", *(line for finding in findings for line in _render_finding(finding))]
     lines += ["", "usable" if summary["usable"] else "NOT usable as it is: see ERROR above"]
     return tuple(make_printable(line) for line in lines)
+
+
+def _render_size(name: str, size: dict[str, int]) -> str:
+    return f"{name.replace('_', ' ')} {size['min']}-{size['max']} px, median {size['median']}"
 
 
 def _render_splits(splits: dict[str, dict[str, int]]) -> list[str]:
@@ -196,14 +194,16 @@ def _render_leaks(leaks: Sequence[dict[str, Any]]) -> list[str]:
 
 def _render_finding(finding: Finding) -> list[str]:
     lines = [f"{_MARKS[finding.severity]}: {finding.message} [{finding.code}]"]
+    if all(repr(example) in finding.message for example in finding.examples[:_SHOWN_EXAMPLES]):
+        return lines
     lines += [f"    {example}" for example in finding.examples[:_SHOWN_EXAMPLES]]
-    if finding.examples and (hidden := finding.count - _SHOWN_EXAMPLES) > 0:
+    if (hidden := finding.count - _SHOWN_EXAMPLES) > 0:
         lines.append(f"    ... and {hidden:,} more")
     return lines
 
 
 def make_printable(text: str) -> str:
-    r"""Return text with control, direction and undecodable characters escaped, so that a name can't play tricks.
+    r"""Return text with control and direction characters escaped, so that a name can't play tricks.
 
     >>> make_printable("a\nb\u202ec")
     'a\\nb\\u202ec'

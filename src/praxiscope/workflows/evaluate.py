@@ -143,7 +143,8 @@ def _predict(
         family=built.card.family,
     )
     weights_sha256 = compute_weights_sha256(built.module.state_dict())
-    with build_evaluation_loader(samples, build_input_spec(built, recipe), recipe, runtime) as loader:
+    spec = build_input_spec(built, recipe, evaluation=True)
+    with build_evaluation_loader(samples, spec, recipe, runtime) as loader:
         logits = compute_logits(
             runtime.place(built.module),
             loader,

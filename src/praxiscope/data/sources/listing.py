@@ -132,7 +132,8 @@ def _is_image(path: Path, name: str) -> bool:
     if name.startswith(".") or name.lower() in _JUNK_NAMES:
         return False
     if path.suffix.lower() in IMAGE_SUFFIXES:
-        return True
+        # A link to nowhere is a sample that is missing; a pipe or socket is none, and reading it would hang.
+        return path.is_file() or not path.exists()
     try:
         return path.is_file() and sniff_format(read_head(path)) is not None
     except OSError:
@@ -181,7 +182,7 @@ def walk_findings(walk: Walk) -> tuple[Finding, ...]:
     entries: tuple[tuple[str, Severity, list[str], str, str], ...] = (
         ("D8.unreadable-folder", "warning", walk.unreadable, "folder", "that can't be listed: left out."),
         ("D8.symlink-loop", "warning", walk.loops, "link", "back to a folder above: not followed."),
-        ("D8.undecodable-name", "warning", walk.undecodable, "file", "whose name is no text here: left out; rename."),
+        ("D8.undecodable-name", "warning", walk.undecodable, "file", "whose name is no text: left out."),
         ("D8.stray", "note", walk.strays, "other file", "that are no images: left out."),
     )  # fmt: skip
     return tuple(

@@ -159,6 +159,8 @@ class Action:
     """Length of a clip."""
     reverses: str | None = None
     """Name of the action that this one is, run backwards."""
+    hat_on: bool = True
+    """False takes a performer's hat off: nobody sleeps in one."""
     elevation: Literal["level", "high"] = "level"
     """``high``: seen from above eye level, so that who lies is seen."""
 
@@ -237,6 +239,7 @@ ACTIONS: tuple[Action, ...] = (
         motion=motions.sleep,
         carry=_under_back,
         furniture=True,
+        hat_on=False,
         elevation="high",
         seconds=3.0,
     ),

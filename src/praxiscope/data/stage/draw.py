@@ -17,6 +17,12 @@ from praxiscope.data.stage.skeleton import Vector
 NEAR_M = 0.15
 """Shapes closer than this to the camera are not drawn."""
 
+_TOO_SMALL = 0.8
+"""Shapes that span fewer fine pixels are left out: the eyes of a passer-by."""
+
+_NO_SHADOW_M = 0.03
+"""Cones and ellipsoids thinner than this leave no shadow worth its time: eyes, ears, a mug's handle."""
+
 _WRAP = 0.2
 """How far light creeps around the terminator: a large, soft lamp instead of a point."""
 
@@ -56,8 +62,8 @@ class Canvas:
         self.depth = np.full((self.size, self.size), np.inf, dtype=np.float32)
         self.layer = np.zeros((self.size, self.size), dtype=np.uint8)
         self._right, self._up = camera.pixel_rays(self.size)
-        self._to_lamp = camera.turn @ light.direction
-        self._zenith = camera.turn[:, 1]
+        self._to_lamp = (camera.turn @ light.direction).astype(np.float32)
+        self._zenith = camera.turn[:, 1].astype(np.float32)
 
     def copy(self) -> Canvas:
         """Return an independent canvas with the same pixels: to draw many frames over one scenery."""
@@ -81,7 +87,11 @@ class Canvas:
             shapes: What casts the shadows.
             floor: (S, S), where the background is floor; only pixels of layer 0 are darkened.
         """
-        outlines = [_shadow_outline(*outline_spheres(shape), self.light.direction) for shape in shapes]
+        outlines = []
+        for shape in shapes:
+            spheres, radii = outline_spheres(shape)
+            if len(spheres) > 2 or radii.max() >= _NO_SHADOW_M:
+                outlines.append(_shadow_outline(spheres, radii, self.light.direction))
         if not outlines:
             return
         points = np.stack(outlines)
@@ -136,6 +146,8 @@ class Canvas:
             room = radius * (1 + u * u + v * v) ** 0.5 / (z - radius)
             left, right = min(left, self._column(u - room)), max(right, self._column(u + room))
             top, bottom = min(top, self._row(v + room)), max(bottom, self._row(v - room))
+        if max(right - left, bottom - top) * self.size < _TOO_SMALL:
+            return None
         columns, rows = self._span(left, right), self._span(top, bottom)
         return (rows, columns) if rows.start < rows.stop and columns.start < columns.stop else None
 
@@ -148,40 +160,36 @@ class Canvas:
     def _span(self, low: float, high: float) -> slice:
         return slice(max(int(low * self.size) - 1, 0), min(int(high * self.size) + 2, self.size))
 
-    def _fill(
-        self,
-        solid: Solid,
-        window: tuple[slice, slice],
-        paint: Paint,
-        layer: int,
-    ) -> None:
-        right, up = self._right[window[1]][None, :], self._up[window[0]][:, None]
-        depth = solid.depth(right, up)
-        rows, columns = np.nonzero(depth < self.depth[window])
-        if len(rows) == 0:
+    def _fill(self, solid: Solid, window: tuple[slice, slice], paint: Paint, layer: int) -> None:
+        rows, columns = window
+        right, up = self._right[columns], self._up[rows]
+        depth = solid.depth(right[None, :], up[:, None])
+        hits = np.flatnonzero(depth < self.depth[window])
+        if len(hits) == 0:
             return
-        z = depth[rows, columns]
-        nx, ny, nz, along = solid.surface(right[0, columns] * z, up[rows, 0] * z, z)
-        self.colour[window][rows, columns] = self._shade((nx, ny, nz), along, paint)
-        self.depth[window][rows, columns] = z
-        self.layer[window][rows, columns] = layer
+        row, column = np.divmod(hits, columns.stop - columns.start)
+        z = depth.ravel()[hits]
+        nx, ny, nz, along = solid.surface(right[column] * z, up[row] * z, z)
+        pixels = (row + rows.start) * self.size + (column + columns.start)
+        self.colour.reshape(-1, 3)[pixels] = self._shade((nx, ny, nz), along, paint)
+        self.depth.reshape(-1)[pixels] = z
+        self.layer.reshape(-1)[pixels] = layer
 
     def _shade(self, normal: tuple[Plane, Plane, Plane], along: Plane, paint: Paint) -> Plane:
         """Return (n, 3) colours: Lambert's law with a wrapped lamp, and a sky that fades downwards."""
-        lit = sum(part * np.float32(to) for part, to in zip(normal, self._to_lamp, strict=True))
-        lit = np.maximum((lit + np.float32(_WRAP)) / np.float32(1 + _WRAP), 0)
-        upward = sum(part * np.float32(to) for part, to in zip(normal, self._zenith, strict=True))
-        upward = upward * np.float32(0.5) + np.float32(0.5)
-        second = (np.floor(along / np.float32(paint.band)) % 2 == 1) if paint.band > 0 else None
-        channels = []
-        for k in range(3):
-            strength = lit * np.float32(self.light.lamp[k]) + np.float32(self.light.below[k])
-            strength = strength + upward * np.float32(self.light.above[k] - self.light.below[k])
-            base: Plane | np.float32 = np.float32(paint.colour[k])
-            if second is not None:
-                base = np.where(second, np.float32(paint.accent[k]), base)
-            channels.append(strength * base)
-        return np.stack(channels, axis=-1)
+        nx, ny, nz = normal
+        lit = nx * self._to_lamp[0] + ny * self._to_lamp[1] + nz * self._to_lamp[2]
+        lit = np.maximum((lit + _WRAP) / (1 + _WRAP), 0)
+        upward = (nx * self._zenith[0] + ny * self._zenith[1] + nz * self._zenith[2]) * 0.5 + 0.5
+        lamp, above, below = (
+            np.array(c, dtype=np.float32) for c in (self.light.lamp, self.light.above, self.light.below)
+        )
+        strength = lit[:, None] * lamp + below + upward[:, None] * (above - below)
+        colour = np.array(paint.colour, dtype=np.float32)
+        if paint.band > 0:
+            second = np.floor(along / np.float32(paint.band)) % 2 == 1
+            colour = np.where(second[:, None], np.array(paint.accent, dtype=np.float32), colour)
+        return np.asarray(strength * colour)
 
 
 _COMPASS = np.stack([np.cos(np.arange(14) * np.pi / 7), np.sin(np.arange(14) * np.pi / 7)], axis=-1)

@@ -121,15 +121,20 @@ def umbrella(spot: Spot, colour: Colour) -> list[Shape]:
 
 def chair(spot: Spot, colour: Colour) -> list[Shape]:
     """A chair whose seat's top is 0.45 m high at scale 1; its front at its own z."""
-    shapes: list[Shape] = [_slab(spot, (0, 0.42, 0), (0.24, 0.03, 0.23), colour)]
-    for x in (-0.21, 0.21):
-        for z in (-0.2, 0.2):
-            shapes.append(cone(spot.point((x, 0.02, z)), spot.point((x, 0.4, z)), (0.022, 0.022), colour))
-        shapes.append(
-            cone(spot.point((x, 0.42, -0.21)), spot.point((x, 0.95, -0.27)), (0.024, 0.022), colour)
-        )
-    back = Spot(at=spot.point((0, 0.8, -0.255)), turn=spot.turn, scale=spot.scale)
-    return [*shapes, _slab(back, (0, 0, 0), (0.22, 0.13, 0.018), colour)]
+    posts = [((x, 0.42, -0.21), (x, 0.95, -0.27)) for x in (-0.21, 0.21)]
+    return [
+        _slab(spot, (0, 0.42, 0), (0.24, 0.03, 0.23), colour),
+        _slab(spot, (0, 0.8, -0.255), (0.22, 0.13, 0.018), colour),
+        *_legs(spot, (0.21, 0.4, 0.2), 0.022, colour),
+        *(cone(spot.point(low), spot.point(top), (0.024, 0.022), colour) for low, top in posts),
+    ]
+
+
+def _legs(spot: Spot, reach: Triple, radius: float, colour: Colour) -> list[Shape]:
+    """Four legs at (+-x, +-z) up to height y."""
+    x, y, z = reach
+    feet = [(sx * x, sz * z) for sx in (-1, 1) for sz in (-1, 1)]
+    return [cone(spot.point((u, 0.02, v)), spot.point((u, y, v)), (radius, radius), colour) for u, v in feet]
 
 
 def bed(spot: Spot, colour: Colour) -> list[Shape]:
@@ -144,11 +149,8 @@ def bed(spot: Spot, colour: Colour) -> list[Shape]:
 
 def table(spot: Spot, colour: Colour) -> list[Shape]:
     """A table."""
-    shapes: list[Shape] = [_slab(spot, (0, 0.72, 0), (0.55, 0.025, 0.35), colour)]
-    for x in (-0.48, 0.48):
-        for z in (-0.28, 0.28):
-            shapes.append(cone(spot.point((x, 0.02, z)), spot.point((x, 0.7, z)), (0.028, 0.028), colour))
-    return shapes
+    top = _slab(spot, (0, 0.72, 0), (0.55, 0.025, 0.35), colour)
+    return [top, *_legs(spot, (0.48, 0.7, 0.28), 0.028, colour)]
 
 
 def plant(spot: Spot, colour: Colour) -> list[Shape]:

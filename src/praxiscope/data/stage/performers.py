@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TypeVar
 
 import numpy as np
 
 from praxiscope.data.stage.seeding import rng_for
-from praxiscope.data.stage.shapes import Colour, Paint, Shape, ball, cone, ellipsoid
+from praxiscope.data.stage.shapes import Colour, Paint, Shape, cone, ellipsoid
 from praxiscope.data.stage.skeleton import SIDES, Body, Figure, Triple, Vector
 
 _T = TypeVar("_T")
@@ -62,6 +62,7 @@ class Performer:
     outfits: tuple[Outfit, ...]
 
 
+@lru_cache(maxsize=4096)
 def build_performer(seed: int, number: int) -> Performer:
     """Draw performer ``number`` of the company of ``seed``; the same one every time."""
     rng = rng_for(seed, "performer", number)
@@ -137,32 +138,19 @@ def dress_figure(figure: Figure, performer: Performer, outfit: Outfit) -> list[S
 
 
 def _trunk(figure: Figure, body: Body, outfit: Outfit) -> list[Shape]:
-    girth, top, bottom = body.girth, outfit.top, outfit.bottom
-    chest_up, waist_up = figure.chest_turn[:, 1], figure.pelvis_turn[:, 1]
-    width = body.shoulder * 0.86
-    chest = figure.neck - chest_up * body.torso * 0.48
-    shapes: list[Shape] = [
-        ellipsoid(
-            figure.pelvis + waist_up * 0.02,
-            figure.pelvis_turn,
-            (body.hip * 1.75, 0.14, 0.115 * girth),
-            bottom,
-        ),
-        ellipsoid(
-            figure.waist - chest_up * 0.01,
-            figure.chest_turn,
-            (body.hip * 1.5, body.waist * 1.15, 0.10 * girth),
-            top,
-        ),
-        ellipsoid(chest, figure.chest_turn, (width, body.torso * 0.62, 0.125 * girth), top),
+    girth, top = body.girth, outfit.top
+    chest_turn, pelvis_turn = figure.chest_turn, figure.pelvis_turn
+    chest = figure.neck - chest_turn[:, 1] * body.torso * 0.48
+    belly = figure.waist - chest_turn[:, 1] * 0.01
+    seat = figure.pelvis + pelvis_turn[:, 1] * 0.02
+    collar = figure.neck - chest_turn[:, 1] * 0.02
+    yoke = (0.065 * girth, 0.068 * girth)
+    return [
+        ellipsoid(seat, pelvis_turn, (body.hip * 1.75, 0.14, 0.115 * girth), outfit.bottom),
+        ellipsoid(belly, chest_turn, (body.hip * 1.5, body.waist * 1.15, 0.10 * girth), top),
+        ellipsoid(chest, chest_turn, (body.shoulder * 0.86, body.torso * 0.62, 0.125 * girth), top),
+        *(cone(collar, shoulder, yoke, top.colour) for shoulder in figure.shoulders),
     ]
-    for k in (0, 1):
-        shapes.append(
-            cone(
-                figure.neck - chest_up * 0.02, figure.shoulders[k], (0.065 * girth, 0.068 * girth), top.colour
-            )
-        )
-    return shapes
 
 
 def _arm(figure: Figure, performer: Performer, outfit: Outfit, side: int) -> list[Shape]:
@@ -192,69 +180,50 @@ def _leg(figure: Figure, performer: Performer, outfit: Outfit, side: int) -> lis
 
 
 def _head(figure: Figure, performer: Performer) -> list[Shape]:
-    radius, turn, centre = performer.body.head, figure.head_turn, figure.head
-    at = _placer(centre, turn, radius)
-    shapes: list[Shape] = [
-        cone(figure.neck - figure.chest_turn[:, 1] * 0.02, centre, (0.052, 0.050), performer.skin),
-        ellipsoid(centre, turn, (radius, radius * 1.22, radius * 1.1), performer.skin),
-        ball(at((0.0, -0.15, 1.12)), radius * 0.2, performer.skin),
-        ellipsoid(
-            at((0.0, -0.6, 0.93)), turn, (radius * 0.34, radius * 0.09, radius * 0.1), (0.55, 0.2, 0.2)
-        ),
+    part = _HeadParts(figure, performer.body.head)
+    skin = performer.skin
+    collar = figure.neck - figure.chest_turn[:, 1] * 0.02
+    return [
+        cone(collar, figure.head, (0.052, 0.050), skin),
+        part.oval((0.0, 0.0, 0.0), (1.0, 1.22, 1.1), skin),
+        part.oval((0.0, -0.15, 1.12), (0.2, 0.2, 0.2), skin),  # nose
+        part.oval((0.0, -0.6, 0.93), (0.34, 0.09, 0.1), (0.55, 0.2, 0.2)),  # mouth
+        *(part.oval((s * 0.42, 0.15, 0.92), (0.17, 0.17, 0.17), (0.08, 0.06, 0.06)) for s in SIDES),  # eyes
+        *(part.oval((s * 0.98, -0.05, 0.0), (0.24, 0.24, 0.24), skin) for s in SIDES),  # ears
     ]
-    for s in SIDES:
-        shapes.append(ball(at((s * 0.42, 0.15, 0.92)), radius * 0.17, (0.08, 0.06, 0.06)))
-        shapes.append(ball(at((s * 0.98, -0.05, 0.0)), radius * 0.24, performer.skin))
-    return shapes
 
 
 def _hair_and_hat(figure: Figure, performer: Performer, outfit: Outfit) -> list[Shape]:
-    radius, turn = performer.body.head, figure.head_turn
-    at = _placer(figure.head, turn, radius)
-    style, colour = performer.hair, performer.hair_colour
+    part = _HeadParts(figure, performer.body.head)
+    style, colour, felt = performer.hair, performer.hair_colour, outfit.hat_colour
     shapes: list[Shape] = []
     if style != "bald":
         puff = 1.32 if style == "curly" else 1.1
-        shapes.append(
-            ellipsoid(
-                at((0.0, 0.3, -0.24)), turn, (radius * puff, radius * 1.12 * puff**0.5, radius * 1.12), colour
-            )
-        )
+        shapes.append(part.oval((0.0, 0.3, -0.24), (puff, 1.12 * puff**0.5, 1.12), colour))
     if style == "long":
-        shapes.append(
-            cone(at((0.0, 0.1, -0.6)), at((0.0, -1.7, -0.85)), (radius * 0.95, radius * 0.75), colour)
-        )
+        thick = (part.radius * 0.95, part.radius * 0.75)
+        shapes.append(cone(part.at((0.0, 0.1, -0.6)), part.at((0.0, -1.7, -0.85)), thick, colour))
     if style == "bun":
-        shapes.append(ball(at((0.0, 0.75, -1.2)), radius * 0.55, colour))
+        shapes.append(part.oval((0.0, 0.75, -1.2), (0.55, 0.55, 0.55), colour))
     if outfit.hat != "none":
-        crown = 0.72 if outfit.hat == "beanie" else 0.62
-        shapes.append(
-            ellipsoid(
-                at((0.0, crown, -0.12)),
-                turn,
-                (radius * 1.16, radius * 0.95, radius * 1.22),
-                outfit.hat_colour,
-            )
-        )
+        rise = 0.72 if outfit.hat == "beanie" else 0.62
+        shapes.append(part.oval((0.0, rise, -0.12), (1.16, 0.95, 1.22), felt))
     if outfit.hat == "cap":
-        shapes.append(
-            ellipsoid(
-                at((0.0, 0.62, 1.15)), turn, (radius * 0.85, radius * 0.12, radius * 0.75), outfit.hat_colour
-            )
-        )
+        shapes.append(part.oval((0.0, 0.62, 1.15), (0.85, 0.12, 0.75), felt))
     if outfit.hat == "brim":
-        shapes.append(
-            ellipsoid(
-                at((0.0, 0.62, 0.0)), turn, (radius * 2.0, radius * 0.14, radius * 2.0), outfit.hat_colour
-            )
-        )
+        shapes.append(part.oval((0.0, 0.62, 0.0), (2.0, 0.14, 2.0), felt))
     return shapes
 
 
-def _placer(centre: Vector, turn: Vector, radius: float) -> Callable[[Triple], Vector]:
-    """Return a function from head radii, turned with the head, to world metres."""
+class _HeadParts:
+    """Places parts of a head in head radii, turned with it."""
 
-    def at(offset: Triple) -> Vector:
-        return np.asarray(centre + turn @ np.array(offset) * radius)
+    def __init__(self, figure: Figure, radius: float) -> None:
+        self._centre, self._turn, self.radius = figure.head, figure.head_turn, radius
 
-    return at
+    def at(self, offset: Triple) -> Vector:
+        return np.asarray(self._centre + self._turn @ np.array(offset) * self.radius)
+
+    def oval(self, offset: Triple, radii: Triple, colour: Colour) -> Shape:
+        x, y, z = (self.radius * r for r in radii)
+        return ellipsoid(self.at(offset), self._turn, (x, y, z), colour)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 import numpy as np
 import numpy.typing as npt
+from PIL import Image
 
 from praxiscope.data.stage import motions
 from praxiscope.data.stage.actions import Action, Take, build_thing, clip_phases
@@ -115,6 +116,7 @@ def compose_scene(
     noun = action.nouns[int(rng.integers(len(action.nouns)))]
     still = (float(rng.uniform(*action.show)),)
     look = rng_for(seed, *key, "look")
+    outfit = performer.outfits[int(look.integers(len(performer.outfits)))]
     drawn = BACKGROUNDS[int(look.integers(len(BACKGROUNDS)))]
     background = background or drawn
     return Scene(
@@ -124,7 +126,7 @@ def compose_scene(
         noun=noun,
         noun_colour=_draw_colour(rng),
         performer=performer,
-        outfit=performer.outfits[int(look.integers(len(performer.outfits)))],
+        outfit=outfit if action.hat_on else replace(outfit, hat="none"),
         style=style,
         phases=still if num_frames is None else clip_phases(action, num_frames),
         camera=_draw_camera(rng_for(seed, *key, "camera"), action),
@@ -259,11 +261,12 @@ class _EmptySet:
 
 def _set_scene(scene: Scene, takes: list[Take], size: int) -> _EmptySet:
     camera = frame_camera(scene.camera, *_what_must_be_seen(scene, takes))
-    fine = size * SUPERSAMPLE
+    # The background is painted at the output's resolution: a little out of focus, and a quarter of the time.
     backdrop, floor = paint_background(
-        scene.background, camera, fine, rng_for(scene.seed, *scene.key, "background")
+        scene.background, camera, size, rng_for(scene.seed, *scene.key, "background")
     )
-    canvas = Canvas(camera, scene.light, backdrop)
+    canvas = Canvas(camera, scene.light, _enlarged(backdrop))
+    floor = floor.repeat(SUPERSAMPLE, axis=0).repeat(SUPERSAMPLE, axis=1)
     shapes = [shape for extra in scene.extras for shape in _place_extra(extra, camera, scene)]
     if scene.action.furniture:
         shapes += _thing_shapes(scene, takes[0])
@@ -288,6 +291,14 @@ def _shoot(scene: Scene, take: Take, empty: _EmptySet, *, actor: bool) -> StageF
         image=(np.clip(colour, 0, 1) * 255 + np.float32(0.5)).astype(np.uint8),
         mask=np.where(covered >= 0.5, 255, 0).astype(np.uint8),
     )
+
+
+def _enlarged(pixels: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Interpolate (S, S, 3) colours to SUPERSAMPLE times the side, in 256 steps."""
+    fine = len(pixels) * SUPERSAMPLE
+    image = Image.fromarray((np.clip(pixels, 0, 1) * 255 + np.float32(0.5)).astype(np.uint8))
+    image = image.resize((fine, fine), Image.Resampling.BILINEAR)
+    return np.asarray(image).astype(np.float32) * np.float32(1 / 255)
 
 
 def _averaged(pixels: npt.NDArray[np.float32], size: int) -> npt.NDArray[np.float32]:
