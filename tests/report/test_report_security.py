@@ -11,50 +11,59 @@ from pathlib import Path
 import pytest
 from html_reader import Page, read_page
 from payloads import PAYLOADS
-from report_runs import Plan, make_run
 
-from praxiscope.report.build import build_report
 from praxiscope.report.page import escape_json
-from praxiscope.runs.rundir import RunDir
 
-ALLOWED = set(
-    "a article bdi body button circle code dd details div dl dt figcaption figure footer form g h1 h2 h3 head header"
-    " html img label li line main meta nav ol option output p polyline pre rect script section select small span"
-    " style summary svg table tbody td text th thead title tr ul wbr".split()
-)
-
-
-def poison(run: RunDir) -> None:
-    """Put every payload where run.json and recipe.yaml carry text."""
-    everything = " ".join(PAYLOADS)
-    stored = run.read_run_json()
-    stored["environment"] = {f"key {index} {text}": text for index, text in enumerate(PAYLOADS)}
-    stored["command"] = ["praxiscope", "train", *PAYLOADS]
-    stored["notes"] = list(PAYLOADS)
-    stored["git_commit"] = stored["praxiscope_version"] = stored["recipe_fingerprint"] = everything
-    stored["model"] |= {"name": everything, "pretrained": everything, "weights_sha256": everything}
-    stored["data"] |= {"root": everything, "source": everything}
-    stored["data"]["findings"] = [
-        {"code": text, "severity": text, "message": text, "count": 1, "examples": [text]} for text in PAYLOADS
-    ]
-    run.update_run_json(stored)
-    run.recipe.write_text("\n".join(PAYLOADS), encoding="utf-8")
-
-
-@pytest.fixture(scope="module")
-def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A page whose classes, files and run name are all payloads."""
-    plan = Plan(
-        names=PAYLOADS,
-        per_class=3,
-        file_name="{split}-{number}-{label}.jpg",
-        recipe_name=" ".join(PAYLOADS),
-        skill=0.5,
-        store_pictures=False,
-    )
-    run = make_run(tmp_path_factory.mktemp("hostile"), plan)
-    poison(run)
-    return build_report(run)
+ALLOWED = {
+    *(
+        "a",
+        "bdi",
+        "body",
+        "button",
+        "circle",
+        "code",
+        "dd",
+        "details",
+        "div",
+        "dl",
+        "dt",
+        "figcaption",
+        "figure",
+    ),
+    *(
+        "footer",
+        "form",
+        "g",
+        "h1",
+        "h2",
+        "h3",
+        "head",
+        "header",
+        "html",
+        "img",
+        "label",
+        "li",
+        "line",
+        "main",
+    ),
+    *("meta", "nav", "ol", "option", "output", "p", "polyline", "pre", "rect", "script", "section", "select"),
+    *(
+        "small",
+        "span",
+        "style",
+        "summary",
+        "svg",
+        "table",
+        "tbody",
+        "td",
+        "text",
+        "th",
+        "thead",
+        "title",
+        "tr",
+    ),
+    *("ul", "wbr"),
+}
 
 
 def test_there_are_thirty_different_payloads() -> None:

@@ -81,6 +81,8 @@ def build_model(section: ModelSection, *, num_classes: int, seed: int, in_chans:
         loaded = load_weights(module, Path(section.weights).expanduser())
     elif section.pretrained:
         loaded = load_weights(module, find_pretrained(card))
+    if loaded is not None:
+        _soften_head(module, seed)
     return _finish(module, card, section, kwargs, loaded)
 
 
@@ -126,6 +128,21 @@ def _create(
         ) from error
     _check_patches(module, section.name, kwargs.get("img_size"))
     return module, kwargs
+
+
+def _soften_head(module: nn.Module, seed: int) -> None:
+    """Start the head of a pretrained network near zero.
+
+    Some architectures draw heads so large (EfficientNet: up to 1 / sqrt(K)) that the first gradients, all of
+    them noise, shake the features that were loaded.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    for name in find_classifier_prefixes(module):
+        layer = module.get_submodule(name)
+        if isinstance(layer, nn.Linear):
+            nn.init.normal_(layer.weight, std=0.01, generator=generator)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
 
 
 def _timm_kwargs(card: ModelCard, section: ModelSection) -> dict[str, Any]:

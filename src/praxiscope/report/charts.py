@@ -255,9 +255,8 @@ def _build_line(
         if value is None:
             runs.append([])
             continue
-        runs[-1].append(
-            Dot(x=across(epoch), y=down(value), note=f"epoch {epoch}, {name}: {_write(value, unit)}")
-        )
+        note = f"epoch {epoch}, {name}: {_write(value, unit)}"
+        runs[-1].append(Dot(x=across(epoch), y=down(value), note=note, radius=radius))
     return Line(
         name=name,
         paths=tuple(_join(run) for run in runs if len(run) > 1),
