@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw, ImageFilter
 
 
 def draw_picture(seed: int, size: tuple[int, int] = (96, 80)) -> Image.Image:
-    """Return a photo-like RGB picture: smooth light, a few objects, some grain. Other seeds look different."""
+    """Return a photo-like RGB picture: light, objects, grain. Other seeds look different."""
     rng = np.random.default_rng(seed)
     light = Image.fromarray(rng.integers(0, 256, (4, 5, 3), dtype=np.uint8)).resize(
         size, Image.Resampling.BICUBIC

@@ -81,6 +81,7 @@ class TestPlanted:
         )  # one true twin pair within the chosen ones is counted in each of three searches
 
 
+@pytest.mark.soak
 @pytest.mark.shared
 def test_known_twins_of_har(shared_data: Path) -> None:
     """labels.csv was made from the full-size originals: 29 test images with a byte twin in train."""

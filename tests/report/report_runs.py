@@ -178,7 +178,7 @@ def describe_run(plan: Plan, manifest: Manifest) -> dict[str, Any]:
         "recipe_fingerprint": "9e" * 32,
         "time": {"train_s": 2130.4, "sessions": [{"seconds": 1200.0}, {"seconds": 930.4}]},
         "best": {"epoch": min(9, plan.epochs), "monitor": "val/top1", "value": 0.765},
-        "quarantined": ["train/broken.jpg: truncated"],
+        "quarantined": ["train/late.jpg"],
         "notes": ["Batch size 64 was reached as 2 x 32."],
     }
 

@@ -97,11 +97,25 @@ def test_the_failures_are_those_of_the_predictions(run: RunDir, read: Page) -> N
 def test_data_cost_and_provenance_are_told(run: RunDir, read: Page) -> None:
     text = text_of(read)
     for said in (
-        "D1.exact-across", "3 test samples are byte for byte in train too.", "train/broken.jpg: truncated",
-        "35 min 30 s", "62 images/s", "1.4 GiB", "11.18 M", "in 2 sessions", "0f3c" * 10, "9e" * 32,
-        "5b" * 32, metrics_of(run, "test")["manifest_fingerprint"], "praxiscope train har-resnet18 --data", "epochs: 12",
-        "python 3.11.9", "Batch size 64 was reached as 2 x 32.",
-    ):  # fmt: skip
+        "D1.exact-across",
+        "3 test samples are byte for byte in train too.",
+        "2 quarantined files, with reasons",
+        "train/broken.jpg: truncated",
+        "train/late.jpg: failed while training read it",
+        "35 min 30 s",
+        "62 images/s",
+        "1.4 GiB",
+        "11.18 M",
+        "in 2 sessions",
+        "0f3c" * 10,
+        "9e" * 32,
+        "5b" * 32,
+        metrics_of(run, "test")["manifest_fingerprint"],
+        "praxiscope train har-resnet18 --data",
+        "epochs: 12",
+        "python 3.11.9",
+        "Batch size 64 was reached as 2 x 32.",
+    ):
         assert said in text
     assert "name: synthetic\nseed: 0" in "".join(read.texts), "the recipe keeps its line breaks"
 

@@ -11,7 +11,7 @@ import logging
 import os
 import sqlite3
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from praxiscope.data.fingerprint import Fingerprint
@@ -107,26 +107,20 @@ class AuditCache:
         except (sqlite3.Error, OSError) as problem:
             _LOG.info("The audit cache can't be written, so the next look takes as long: %s", problem)
 
-    def _connect(self) -> contextlib.AbstractContextManager[sqlite3.Connection]:
-        return _open_database(self._folder / _FILE_NAME)
-
-
-@contextlib.contextmanager
-def _open_database(path: Path):  # type: ignore[no-untyped-def]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    connection = sqlite3.connect(path, timeout=5.0)
-    try:
+    @contextlib.contextmanager
+    def _connect(self) -> Iterator[sqlite3.Connection]:
+        path = self._folder / _FILE_NAME
+        path.parent.mkdir(parents=True, exist_ok=True)
+        connection = sqlite3.connect(path, timeout=5.0)
         try:
-            connection.execute(_CREATE)
-        except sqlite3.DatabaseError as problem:
-            if isinstance(problem, sqlite3.OperationalError):
-                raise
-            # The file is no database: a cache is worth nothing more than a fresh start.
+            with connection:
+                connection.execute(_CREATE)
+                yield connection
+        except sqlite3.OperationalError:
+            raise
+        except sqlite3.DatabaseError:  # damaged, or no database at all: the next look starts a new one
             connection.close()
             path.unlink(missing_ok=True)
-            connection = sqlite3.connect(path, timeout=5.0)
-            connection.execute(_CREATE)
-        with connection:
-            yield connection
-    finally:
-        connection.close()
+            raise
+        finally:
+            connection.close()

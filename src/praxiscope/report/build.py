@@ -107,7 +107,7 @@ def _list_facts(artefacts: Artefacts) -> list[str]:
     facts = [str(model[key]) for key in ("name",) if model.get(key)]
     if "pretrained" in model:
         facts.append(
-            f"started from {model['pretrained']}" if model["pretrained"] else "started from random weights"
+            f"weights: {model['pretrained']}" if model["pretrained"] else "weights: random at the start"
         )
     if data.get("root"):
         facts.append(f"data {data['root']}")

@@ -170,7 +170,11 @@ def plot_per_class(per_class: Sequence[Mapping[str, Any]]) -> Figure:
         )
     places = range(len(rows))
     axes.plot(
-        [100 * _number(row["recall"]) for row in rows], places, "o", color=BLUE, label="recall, 95 % interval"
+        [100 * _number(row["recall"]) for row in rows],
+        places,
+        "o",
+        color=BLUE,
+        label="recall and its interval",
     )
     axes.plot([100 * _number(row["f1"]) for row in rows], places, "D", color=ORANGE, markersize=5, label="F1")
     labels = [f"{_shorten(drawable(row['name']))}  ({row['support']})" for row in rows]

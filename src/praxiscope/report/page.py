@@ -32,7 +32,7 @@ def render_page(context: Mapping[str, Any]) -> str:
     """
     style, script = _read_template("report.css"), _read_template("report.js")
     policy = (
-        "default-src 'none'; img-src *; "
+        "default-src 'none'; img-src data:; "
         f"style-src '{hash_source(style)}'; script-src '{hash_source(script)}'; "
         "base-uri 'none'; form-action 'none'"
     )

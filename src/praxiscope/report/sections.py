@@ -186,11 +186,15 @@ def _list_fingerprints(
 
 
 def _list_quarantined(artefacts: Artefacts) -> tuple[str, ...]:
-    if artefacts.manifest is None:
-        return tuple(map(str, artefacts.run.get("quarantined") or ()))
-    table = artefacts.manifest.table
-    pairs = zip(table["sample_id"].to_pylist(), table["quarantine"].to_pylist(), strict=True)
-    return tuple(f"{sample_id}: {reason}" for sample_id, reason in pairs if reason is not None)
+    """Return what the data check left out, and what training found unreadable later (``run.json``)."""
+    reasons: dict[str, str] = {}
+    if artefacts.manifest is not None:
+        table = artefacts.manifest.table
+        pairs = zip(table["sample_id"].to_pylist(), table["quarantine"].to_pylist(), strict=True)
+        reasons = {sample_id: reason for sample_id, reason in pairs if reason is not None}
+    for sample_id in artefacts.run.get("quarantined") or ():
+        reasons.setdefault(str(sample_id), "failed while training read it")
+    return tuple(f"{sample_id}: {reason}" for sample_id, reason in reasons.items())
 
 
 def _list_twins(manifest: Manifest | None) -> tuple[Mapping[str, str], ...]:

@@ -77,8 +77,9 @@ def summarise_manifest(manifest: Manifest) -> dict[str, Any]:
     """Return counts, sizes, leaks and findings of a manifest as JSON types.
 
     Keys: ``schema``, ``root``, ``source``, ``fingerprint``, ``usable``, ``num_samples``, ``num_usable``,
-    ``splits`` {split: {class: count}}, ``sizes`` {"short_side": {min, median, max}, "long_side": ...} in pixels
-    (None without images), ``leaks`` (see :func:`count_leaks`), ``findings``, ``quarantined`` [{sample_id, reason}].
+    ``splits`` {split: {class: count}}, ``sizes`` {"short_side": {min, median, max}, "long_side": ...} in px
+    (None without images), ``leaks`` (see :func:`count_leaks`), ``findings``, ``quarantined``
+    [{sample_id, reason}].
     """
     table = manifest.table
     rows = manifest.usable(None).select(["split", "width", "height", *manifest.heads]).to_pydict()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from praxiscope.data.sources.folder import has_class_folders, list_folder
+from praxiscope.data.sources.folder import find_split_folders, list_folder
 from praxiscope.data.sources.listing import Listing
 from praxiscope.data.sources.stage import TABLE_NAME, list_stage
 from praxiscope.data.sources.table import find_table, list_csv
@@ -25,11 +25,14 @@ def list_samples(root: Path, section: DataSection) -> Listing:
 
 
 def detect_source(root: Path, section: DataSection) -> str:
-    """Return ``csv`` for a table that was named, else what fits: ``stage``, ``folder``, then ``csv``."""
+    """Return which source reads `root`.
+
+    A table that was named wins; then a stage, folders of splits, a table that lies there, and class folders.
+    """
     if section.csv is not None:
         return "csv"
     if (root / TABLE_NAME).is_file():
         return "stage"
-    if not has_class_folders(root) and find_table(root) is not None:
+    if not find_split_folders(root) and find_table(root) is not None:
         return "csv"
     return "folder"

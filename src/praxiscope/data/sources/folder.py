@@ -42,14 +42,6 @@ def find_split_folders(root: Path) -> dict[str, str]:
     return found
 
 
-def has_class_folders(root: Path) -> bool:
-    """Whether `root` has class folders: divided, or at least one folder that isn't named like a split."""
-    if find_split_folders(root):
-        return True
-    names = [entry.name for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith(".")]
-    return any(name.lower() not in SPLIT_NAMES for name in names)
-
-
 def list_folder(root: Path, section: DataSection) -> Listing:
     """List the images in class folders.
 

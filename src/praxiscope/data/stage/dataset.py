@@ -179,10 +179,10 @@ def plan_samples(spec: StageSpec, kind: Kind) -> tuple[StageSample, ...]:
     samples = []
     for split, first in _FIRST_PERFORMER.items():
         count, people = getattr(spec, f"{split}_per_action"), getattr(spec, f"{split}_performers")
-        for place, action in enumerate(spec.classes(kind)):
+        for action in spec.classes(kind):
             for index in range(count):
                 # Each class begins with another performer, so that small sets don't favour the first ones.
-                performer = first + (index + 5 * place) % people
+                performer = first + (index + 5 * CLIP_ACTIONS.index(action.name)) % people
                 samples.append(
                     StageSample(kind=kind, split=split, action=action, performer=performer, index=index)
                 )
