@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from praxiscope.errors import PraxiscopeError as PraxiscopeError
-    from praxiscope.evaluate.predictions import Predictions as Predictions
+    from praxiscope.evaluation.predictions import Predictions as Predictions
     from praxiscope.recipe.load import load_recipe as load_recipe
     from praxiscope.recipe.schema import Recipe as Recipe
     from praxiscope.runs.find import find_run as find_run
@@ -33,7 +33,7 @@ __version__ = version("praxiscope")
 
 _HOMES = {
     "PraxiscopeError": "errors",
-    "Predictions": "evaluate.predictions",
+    "Predictions": "evaluation.predictions",
     "Recipe": "recipe.schema",
     "RunDir": "runs.rundir",
     "check_data": "workflows.check",

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from praxiscope.evaluate.predictions import HeadOutputs, PredictionsInfo, build_predictions
+from praxiscope.evaluation.predictions import HeadOutputs, PredictionsInfo, build_predictions
 
 
 def make_predictions(

@@ -6,7 +6,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from praxiscope.errors import DataError, IntegrityError, UsageError
-from praxiscope.evaluate.predictions import (
+from praxiscope.evaluation.predictions import (
     HeadOutputs,
     Predictions,
     PredictionsInfo,

@@ -5,8 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from praxiscope.evaluate.scores import compute_metrics
-from praxiscope.evaluate.text import (
+from praxiscope.evaluation.scores import compute_metrics
+from praxiscope.evaluation.text import (
     PER_CLASS_COLUMNS,
     escape_controls,
     format_per_class_csv,

@@ -8,7 +8,7 @@ import pytest
 from payloads import PAYLOADS
 from report_runs import Plan, make_run
 
-from praxiscope.report.build import build_report
+from praxiscope.reporting.build import build_report
 from praxiscope.runs.rundir import RunDir
 
 

@@ -14,7 +14,7 @@ import pytest
 from html_reader import Page, read_page
 from report_runs import Plan, make_run
 
-from praxiscope.report.build import build_report
+from praxiscope.reporting.build import build_report
 
 BROWSER = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None

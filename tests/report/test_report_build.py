@@ -14,8 +14,8 @@ from html_reader import Page, read_page
 from report_runs import Plan, make_run
 
 from praxiscope.errors import IntegrityError
-from praxiscope.report.build import build_report
-from praxiscope.report.wording import NARROW
+from praxiscope.reporting.build import build_report
+from praxiscope.reporting.wording import NARROW
 from praxiscope.runs.atomic import write_json
 from praxiscope.runs.rundir import RunDir
 

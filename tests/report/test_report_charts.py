@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from praxiscope.report.charts import build_confusion, build_curves, build_reliability, compute_ticks
+from praxiscope.reporting.charts import build_confusion, build_curves, build_reliability, compute_ticks
 
 
 @pytest.mark.parametrize("low", [-3.0, 0.0, 0.13, 99.5])

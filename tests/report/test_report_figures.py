@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from praxiscope.report import figures
+from praxiscope.reporting import figures
 from praxiscope.runs.rundir import RunDir
 
 ODD_NAMES = ("line\nbreak", "$x_{^", "日本語", "שלום", "a" * 90, "rtl\u202e", "🏃", "100 %", "\\frac{", "<b>")

@@ -12,8 +12,8 @@ import pytest
 from PIL import Image
 from report_runs import draw_picture
 
-from praxiscope.evaluate.predictions import HeadOutputs, Predictions, PredictionsInfo, build_predictions
-from praxiscope.report.gallery import (
+from praxiscope.evaluation.predictions import HeadOutputs, Predictions, PredictionsInfo, build_predictions
+from praxiscope.reporting.gallery import (
     THUMBNAIL_BYTES,
     THUMBNAIL_SIDE,
     Pictures,

@@ -12,7 +12,7 @@ import pytest
 from html_reader import Page, read_page
 from payloads import PAYLOADS
 
-from praxiscope.report.page import escape_json
+from praxiscope.reporting.page import escape_json
 
 ALLOWED = {
     *(

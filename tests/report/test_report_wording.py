@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from praxiscope.report import wording
-from praxiscope.report.wording import Block, show_text
+from praxiscope.reporting import wording
+from praxiscope.reporting.wording import Block, show_text
 
 
 def metrics(**changes: Any) -> dict[str, Any]:

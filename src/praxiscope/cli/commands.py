@@ -119,7 +119,7 @@ def evaluate(
 ) -> None:
     """Evaluate a run's best weights; figures with 95 % intervals, on all and on clean samples."""
     from praxiscope.cli.display import open_display
-    from praxiscope.evaluate.text import format_test_report
+    from praxiscope.evaluation.text import format_test_report
     from praxiscope.workflows.evaluate import evaluate as run_evaluation
 
     with open_display() as display:

@@ -14,7 +14,7 @@ from praxiscope.data.loader import BatchReader, Loader, SampleSet, build_loader,
 from praxiscope.data.manifest import Manifest
 from praxiscope.data.transforms import EvalTransform, InputSpec, Interpolation, TrainTransform
 from praxiscope.errors import UsageError
-from praxiscope.evaluate.predict import compute_epoch_scores, compute_logits
+from praxiscope.evaluation.predict import compute_epoch_scores, compute_logits
 from praxiscope.models.build import BuiltModel
 from praxiscope.models.runtime import Normalizer, Runtime
 from praxiscope.models.state import unwrap_module

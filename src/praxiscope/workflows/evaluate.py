@@ -11,22 +11,22 @@ from typing import Any
 from praxiscope.data.loader import build_sample_set
 from praxiscope.data.manifest import Manifest, read_manifest
 from praxiscope.errors import IntegrityError, UsageError
-from praxiscope.evaluate.predict import compute_logits
-from praxiscope.evaluate.predictions import (
+from praxiscope.evaluation.predict import compute_logits
+from praxiscope.evaluation.predictions import (
     HeadOutputs,
     Predictions,
     PredictionsInfo,
     build_predictions,
     write_predictions,
 )
-from praxiscope.evaluate.scores import compute_metrics
-from praxiscope.evaluate.text import format_test_report, write_per_class_csv, write_test_report
+from praxiscope.evaluation.scores import compute_metrics
+from praxiscope.evaluation.text import format_test_report, write_per_class_csv, write_test_report
 from praxiscope.models.build import BuiltModel, rebuild_model
 from praxiscope.models.runtime import Normalizer, choose_device, choose_runtime, tune_allocator
 from praxiscope.models.state import compute_weights_sha256
 from praxiscope.recipe.load import load_recipe
 from praxiscope.recipe.schema import Recipe
-from praxiscope.report.figures import write_evaluation_figures
+from praxiscope.reporting.figures import write_evaluation_figures
 from praxiscope.runs import atomic
 from praxiscope.runs.checkpoint import best_checkpoint
 from praxiscope.runs.find import find_run

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from praxiscope.report.build import build_report
+from praxiscope.reporting.build import build_report
 from praxiscope.runs.find import find_run
 from praxiscope.runs.rundir import RunDir
 

@@ -13,7 +13,7 @@ from praxiscope.models.build import BuiltModel
 from praxiscope.models.freeze import assert_frozen_unchanged, fingerprint_frozen
 from praxiscope.models.runtime import Runtime
 from praxiscope.recipe.schema import Recipe
-from praxiscope.report.figures import write_curves
+from praxiscope.reporting.figures import write_curves
 from praxiscope.runs.rundir import RunDir, RunState
 from praxiscope.stats.learning import describe_learning
 from praxiscope.training.log import EpochLog

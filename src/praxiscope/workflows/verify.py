@@ -10,8 +10,8 @@ from typing import Any
 from praxiscope.data.audit import verify_files
 from praxiscope.data.manifest import read_manifest
 from praxiscope.errors import DataError, IntegrityError
-from praxiscope.evaluate.predictions import Predictions, read_predictions
-from praxiscope.evaluate.scores import compute_metrics
+from praxiscope.evaluation.predictions import Predictions, read_predictions
+from praxiscope.evaluation.scores import compute_metrics
 from praxiscope.models.state import compute_weights_sha256
 from praxiscope.recipe.load import compute_recipe_fingerprint, load_recipe
 from praxiscope.recipe.schema import Recipe

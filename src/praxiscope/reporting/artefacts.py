@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from praxiscope.data.manifest import Manifest, read_manifest
-from praxiscope.evaluate.predictions import Predictions, read_predictions
+from praxiscope.evaluation.predictions import Predictions, read_predictions
 from praxiscope.runs.atomic import read_json
 from praxiscope.runs.rundir import RunDir
 

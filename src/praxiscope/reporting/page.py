@@ -19,7 +19,7 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from praxiscope.report import wording
+from praxiscope.reporting import wording
 
 _ESCAPES = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"}
 
@@ -101,4 +101,4 @@ def _allow_breaks(text: str) -> Markup:
 
 
 def _read_template(name: str) -> str:
-    return resources.files("praxiscope.report").joinpath("templates", name).read_text(encoding="utf-8")
+    return resources.files("praxiscope.reporting").joinpath("templates", name).read_text(encoding="utf-8")

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from praxiscope.report.charts import ConfusionChart, LineChart, build_confusion, build_reliability
-from praxiscope.report.wording import (
+from praxiscope.reporting.charts import ConfusionChart, LineChart, build_confusion, build_reliability
+from praxiscope.reporting.wording import (
     MISSING,
     NARROW,
     describe_calibration,

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from praxiscope.report.wording import format_count, format_percent, show_text
+from praxiscope.reporting.wording import format_count, format_percent, show_text
 
 Place = Callable[[float], float]
 WIDTH, HEIGHT = 400, 250

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from praxiscope.data.images import ImageUnreadable, read_image
-from praxiscope.evaluate.predictions import Predictions
+from praxiscope.evaluation.predictions import Predictions
 from praxiscope.stats.calibration import compute_softmax
 
 THUMBNAIL_SIDE = 176

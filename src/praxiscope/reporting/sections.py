@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from praxiscope.data.manifest import Manifest
-from praxiscope.report.artefacts import Artefacts, Evaluation
-from praxiscope.report.charts import LineChart, build_curves
-from praxiscope.report.wording import (
+from praxiscope.reporting.artefacts import Artefacts, Evaluation
+from praxiscope.reporting.charts import LineChart, build_curves
+from praxiscope.reporting.wording import (
     NARROW,
     Block,
     format_count,

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from praxiscope.errors import DataError
-from praxiscope.evaluate.predictions import Predictions
+from praxiscope.evaluation.predictions import Predictions
 from praxiscope.stats.bootstrap import bootstrap_calibration, bootstrap_means, bootstrap_scores, code_groups
 from praxiscope.stats.calibration import NUM_BINS, compute_calibration, compute_sample_losses
 from praxiscope.stats.confusion import ABSENT_CLASSES_RULE, compute_class_scores, compute_confusion

@@ -8,12 +8,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from praxiscope.report.artefacts import Artefacts, Evaluation, read_artefacts
-from praxiscope.report.gallery import Gallery, Pictures, collect_failures
-from praxiscope.report.page import render_page
-from praxiscope.report.sections import build_cost, build_data, build_learning, build_provenance
-from praxiscope.report.views import EvaluationView, build_view
-from praxiscope.report.wording import format_count, show_text
+from praxiscope.reporting.artefacts import Artefacts, Evaluation, read_artefacts
+from praxiscope.reporting.gallery import Gallery, Pictures, collect_failures
+from praxiscope.reporting.page import render_page
+from praxiscope.reporting.sections import build_cost, build_data, build_learning, build_provenance
+from praxiscope.reporting.views import EvaluationView, build_view
+from praxiscope.reporting.wording import format_count, show_text
 from praxiscope.runs import atomic
 from praxiscope.runs.rundir import RunDir
 
