@@ -348,7 +348,9 @@ class TestCache:
         build(leaky, use_cache=False)
         assert len(looks) == 21
 
-    @pytest.mark.parametrize("damage", [b"no database", b"SQLite format 3\0" + bytes(50)])
+    @pytest.mark.parametrize(
+        "damage", [b"no database", b"SQLite format 3\0" + bytes(50)], ids=["text", "truncated"]
+    )
     def test_a_damaged_cache_costs_time_only(self, leaky: Path, damage: bytes) -> None:
         first = build(leaky, use_cache=True)
         (stored,) = cache_folder().iterdir()

@@ -270,6 +270,7 @@ class TestStage:
 
     def test_groups_and_masks(self, tmp_path: Path) -> None:
         save_tree(tmp_path, {"train/wave": 1, "test/sit": 1, "masks": 2})
+        write(tmp_path / "stage.json", "{}")
         write(
             tmp_path / "stage.csv",
             self.HEADER + "train/wave/000.jpg,train,wave,none,ann,masks/000.jpg\n"

@@ -43,7 +43,43 @@ def check(
     typer.echo("\n".join(result.lines))
     if json_path is not None:
         json_path.parent.mkdir(parents=True, exist_ok=True)
-        atomic.write_json(json_path, result.to_json())
+        atomic.write_json(json_path, result.summary)
         typer.echo(f"Written: {json_path}")
     if not result.usable:
         raise typer.Exit(4)
+
+
+@_app.command("stage")
+def stage(
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="Folder to make.")],
+    kind: Annotated[str, typer.Option(metavar="KIND", help="images or clips.")] = "images",
+    train: Annotated[int, typer.Option(metavar="N", help="Training samples of each action.")] = 75,
+    val: Annotated[int, typer.Option(metavar="N", help="Validation samples of each action.")] = 15,
+    test: Annotated[int, typer.Option(metavar="N", help="Test samples of each action.")] = 25,
+    size: Annotated[int, typer.Option(metavar="PX", help="Side of a picture.")] = 96,
+    seed: Annotated[int, typer.Option(metavar="N")] = 0,
+    shortcut: Annotated[
+        bool, typer.Option("--shortcut", help="Tie the background to the class in train.")
+    ] = False,
+) -> None:
+    """Render the embedded data: a mannequin that acts, with masks."""
+    from praxiscope.cli.display import open_display
+    from praxiscope.data.stage.dataset import StageSpec, write_stage_clips, write_stage_images
+    from praxiscope.errors import UsageError
+
+    writers = {"images": write_stage_images, "clips": write_stage_clips}
+    if kind not in writers:
+        raise UsageError(f"--kind '{kind}': choose images or clips.")
+    spec = StageSpec(
+        seed=seed,
+        size=size,
+        train_per_action=train,
+        val_per_action=val,
+        test_per_action=test,
+        shortcut=shortcut,
+    )
+    with open_display() as display:
+        folder = writers[kind](
+            directory, spec, progress=lambda done, total: display.phase("rendering", done, total)
+        )
+    typer.echo(f"Data: {folder}")

@@ -76,7 +76,7 @@ class Runtime:
 
 
 class Normalizer:
-    """Turns uint8 batches into normalised float32 ones, into a buffer that is used again.
+    """Turns uint8 batches into normalised float32 ones.
 
     Args:
         mean: RGB mean in units of [0, 1].

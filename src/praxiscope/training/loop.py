@@ -29,6 +29,10 @@ from praxiscope.training.state import TrainState
 from praxiscope.training.watch import Progress, Watcher
 
 _MAX_SKIPS_IN_A_ROW = 25  # a gradient scaler needs about 16 halvings from its start; more is divergence
+_ADVICE = (
+    "The last checkpoint is from before this. Try a lower --lr, a warm-up (--warmup-epochs), "
+    "--set train.clip_grad=1, or --amp fp32."
+)
 _SEED_STRIDE = 1_000_003  # keeps the dropout streams of two seeds apart
 
 Row = dict[str, float | int]
@@ -84,7 +88,7 @@ def fit(job: Job, state: TrainState, *, stop: StopFlag, watch: Watcher) -> Train
         ``state`` at the end.
 
     Raises:
-        Diverged: a loss or gradient is not finite; the last checkpoint is from before it.
+        Diverged: a loss, gradient or weight is not finite; the last checkpoint is from before it.
         Preempted, Interrupted: stopped by a signal, after saving.
         SampleFailed: a sample can't be read.
     """
@@ -94,6 +98,7 @@ def fit(job: Job, state: TrainState, *, stop: StopFlag, watch: Watcher) -> Train
         lr = _train_epoch(job, state, stop=stop, watch=watch)
 
         # ---------------------------------------------------------------- validate
+        _check_weights(job, state)
         started = time.perf_counter()
         watch.phase("validating", 0, 1)
         row = _describe_epoch(job, state, lr) | job.validate(job.ema.module if job.ema else job.module)
@@ -105,7 +110,7 @@ def fit(job: Job, state: TrainState, *, stop: StopFlag, watch: Watcher) -> Train
         job.log(row)
         job.save(state, is_best, True)
         watch.epoch(row)
-        if stop.requested and state.epoch < train.epochs:
+        if stop.requested and state.epoch < train.epochs and not state.stopped_early:
             raise stop.as_error(f"after epoch {state.epoch}")
     return state
 
@@ -125,6 +130,7 @@ def _train_epoch(job: Job, state: TrainState, *, stop: StopFlag, watch: Watcher)
         clock.tick(sum(len(batch.rows) for batch in batches))
         watch.step(_describe_step(job, state, plans, lr, clock))
         if state.batch < len(plans) and (stop.requested or clock.is_due(train.checkpoint_every_minutes)):
+            _check_weights(job, state)
             job.save(state, False, False)
             clock.saved()
             if stop.requested:
@@ -147,13 +153,13 @@ def _update(job: Job, batches: Sequence[Batch], state: TrainState, lr: float) ->
     job.scaler.unscale_(job.optimizer)
     norm = float(nn.utils.clip_grad_norm_(job.module.parameters(), job.recipe.train.clip_grad or math.inf))
     _check_finite(job, batches, state, loss=loss / total, norm=norm, lr=lr)
-    job.scaler.step(job.optimizer)
-    job.scaler.update()
-    job.optimizer.zero_grad(set_to_none=True)
-    if math.isfinite(norm):
+    if math.isfinite(norm):  # else the scaler would leave the step out too, but for finite parts of an infinite norm
+        job.scaler.step(job.optimizer)
         state.step += 1
         if job.ema is not None:
             job.ema.update(job.module, step=state.step)
+    job.scaler.update()
+    job.optimizer.zero_grad(set_to_none=True)
 
 
 def _compute_loss(logits_BK: Tensor, targets_B: Tensor, smoothing: float) -> Tensor:
@@ -188,10 +194,21 @@ def _check_finite(
     more = f" and {len(names) - 8} more" if len(names) > 8 else ""
     raise Diverged(
         f"Stopped before step {state.step + 1} (epoch {state.epoch + 1}): {what} at learning rate {lr:.3g}, "
-        f"precision {job.runtime.precision}. Files of the batch: {', '.join(names[:8])}{more}. The last "
-        "checkpoint is from before this. Try a lower --lr, a warm-up (--warmup-epochs), --set "
-        "train.clip_grad=1, or --amp fp32."
+        f"precision {job.runtime.precision}. Files of the batch: {', '.join(names[:8])}{more}. {_ADVICE}"
     )
+
+
+def _check_weights(job: Job, state: TrainState) -> None:
+    """Keep weights that a step has made infinite or NaN out of the checkpoints (C6)."""
+    weights = job.module.state_dict()
+    broken = [name for name, value in weights.items() if not bool(torch.isfinite(value).all())]
+    if broken:
+        lr = max(group["lr"] for group in job.optimizer.param_groups)
+        raise Diverged(
+            f"Stopped after step {state.step} (epoch {state.epoch + 1}): {len(broken)} of {len(weights)} tensors "
+            f"of the network are not finite ({', '.join(broken[:3])}) at learning rate {lr:.3g}, precision "
+            f"{job.runtime.precision}. {_ADVICE}"
+        )
 
 
 def _judge(job: Job, state: TrainState, value: float) -> bool:

@@ -10,6 +10,20 @@ from praxiscope.errors import UsageError, did_you_mean
 from praxiscope.recipe.schema import TrainSection
 
 
+def require_optimizer(name: str) -> None:
+    """Refuse a name that timm has no optimiser for.
+
+    Raises:
+        UsageError: no such optimiser.
+    """
+    known = [str(each) for each in list_optimizers()]
+    if name.lower() not in known:
+        raise UsageError(
+            f"train.opt is '{name}'; usual: adamw, sgd, momentum, adam, lamb, rmsprop."
+            f"{did_you_mean(name, known)} All that timm has are allowed ({len(known)})."
+        )
+
+
 def build_optimizer(section: TrainSection, module: nn.Module) -> torch.optim.Optimizer:
     """Build timm's optimiser of that name over the parameters that train.
 
@@ -19,12 +33,7 @@ def build_optimizer(section: TrainSection, module: nn.Module) -> torch.optim.Opt
     Raises:
         UsageError: no such optimiser.
     """
-    known = [str(name) for name in list_optimizers()]
-    if section.opt.lower() not in known:
-        raise UsageError(
-            f"train.opt is '{section.opt}'; usual: adamw, sgd, momentum, adam, lamb, rmsprop."
-            f"{did_you_mean(section.opt, known)} All that timm has are allowed ({len(known)})."
-        )
+    require_optimizer(section.opt)
     optimizer: torch.optim.Optimizer = create_optimizer_v2(
         module,
         opt=section.opt.lower(),

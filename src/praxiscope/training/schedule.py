@@ -21,8 +21,9 @@ def compute_lr(
         plateau_factor: what ``plateau`` has reduced the peak by so far.
 
     Returns:
-        After a linear warm-up from lr / 100: half a cosine down to ``min_lr`` at the last step
-        (Loshchilov & Hutter 2017, without restarts), a factor every ``decay_epochs``, or the peak.
+        After a linear warm-up from lr / 100 that reaches the peak with its last step: half a cosine, which
+        would reach ``min_lr`` with the step after the last (Loshchilov & Hutter 2017, without restarts), a
+        factor every ``decay_epochs``, or the peak.
     """
     epoch = step / steps_per_epoch
     if epoch < section.warmup_epochs:

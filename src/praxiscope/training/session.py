@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
+import numpy as np
+import numpy.typing as npt
 import torch
 
 from praxiscope.data.loader import BatchReader, Loader, SampleSet, build_loader, build_sample_set
 from praxiscope.data.manifest import Manifest
 from praxiscope.data.transforms import EvalTransform, InputSpec, Interpolation, TrainTransform
-from praxiscope.errors import UsageError
+from praxiscope.errors import Diverged, UsageError
 from praxiscope.evaluation.predict import compute_epoch_scores, compute_logits
 from praxiscope.models.build import BuiltModel
 from praxiscope.models.runtime import Normalizer, Runtime
 from praxiscope.models.state import unwrap_module
 from praxiscope.recipe.schema import Recipe
 from praxiscope.runs.checkpoint import (
+    Checkpoint,
     flatten_optimizer,
     latest_checkpoint,
     unflatten_optimizer,
@@ -32,6 +36,8 @@ from praxiscope.training.ema import Ema
 from praxiscope.training.loop import Job, Row
 from praxiscope.training.optim import build_optimizer, list_parameter_names
 from praxiscope.training.state import TrainState
+
+_SETTINGS = ("weight_decay", "momentum", "lr_scale")  # of a parameter group, from the recipe
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,6 +130,7 @@ def open_job(setting: Setting) -> Iterator[Job]:
                 runtime=runtime,
                 progress=lambda done, total: setting.phase("validating", done, total),
             )
+            _check_logits(logits, val, runtime)
             return compute_epoch_scores(logits, val.targets, "val")
 
         job: Job
@@ -159,7 +166,7 @@ def save_job(job: Job, state: TrainState, folder: Path, *, is_best: bool, epoch_
     Raises:
         EnvironmentProblem: the disk is full; earlier checkpoints are intact.
     """
-    state.scaler = job.scaler.state_dict()
+    state.scaler, state.plan = job.scaler.state_dict(), _fingerprint_plan(job)
     names = list_parameter_names(job.optimizer, job.module)
     tensors, plain = flatten_optimizer(job.optimizer.state_dict(), names)
     groups = {"model": unwrap_module(job.module).state_dict(), "optimizer": tensors}
@@ -185,25 +192,74 @@ def restore_job(job: Job, folder: Path, note: Callable[[str], None]) -> TrainSta
     Args:
         job: freshly built.
         folder: of checkpoints.
-        note: told about damaged checkpoints that were passed over.
+        note: told about damaged checkpoints that were passed over, and what follows from allowed changes.
 
     Raises:
         IntegrityError: there are checkpoints and none is sound.
+        UsageError: the checkpoint is of another network or another optimiser.
     """
     checkpoint, rejected = latest_checkpoint(folder)
     for each in rejected:
         note(f"Checkpoint {each.name} is passed over: {each.reason}")
     if checkpoint is None:
         return TrainState.start(job.num_classes)
-    unwrap_module(job.module).load_state_dict(checkpoint.groups["model"], strict=True)
+    _load_network(unwrap_module(job.module), checkpoint, "model")
     if job.ema is not None:
-        job.ema.module.load_state_dict(checkpoint.groups["ema"], strict=True)
-    names = list_parameter_names(job.optimizer, job.module)
-    job.optimizer.load_state_dict(
-        unflatten_optimizer(checkpoint.groups["optimizer"], checkpoint.state["optimizer"], names)
-    )
+        if "ema" not in checkpoint.groups:
+            note("The checkpoint holds no moving average; it starts from the weights.")
+        _load_network(job.ema.module, checkpoint, "ema" if "ema" in checkpoint.groups else "model")
+    _load_optimizer(job, checkpoint)
     state = TrainState.from_json(checkpoint.state["train"])
     if state.scaler:
         job.scaler.load_state_dict(state.scaler)
+    if state.batch and state.plan != _fingerprint_plan(job):
+        # What is left of the old order would show some samples twice and others never.
+        note("Samples, batch size or seed are not those that the epoch in progress was begun with: it restarts.")
+        state.restart_epoch()
     note(f"Resumed from {checkpoint.path.name}, in epoch {state.epoch + 1} after batch {state.batch}.")
     return state
+
+
+def _load_network(module: torch.nn.Module, checkpoint: Checkpoint, group: str) -> None:
+    try:
+        module.load_state_dict(checkpoint.groups[group], strict=True)
+    except RuntimeError as problem:
+        raise UsageError(
+            f"{checkpoint.path} is of another network ({' '.join(str(problem).split())[:200]}). Another model or "
+            "other labels need a new run: start one without --resume."
+        ) from problem
+
+
+def _load_optimizer(job: Job, checkpoint: Checkpoint) -> None:
+    """Load the optimiser's state; what the recipe says about it stays as the recipe says now."""
+    names = list_parameter_names(job.optimizer, job.module)
+    stored = unflatten_optimizer(checkpoint.groups["optimizer"], checkpoint.state["optimizer"], names)
+    ours = [dict(group) for group in job.optimizer.param_groups]
+    kinds = [[group.keys() for group in groups] for groups in (ours, stored["param_groups"])]
+    try:
+        if kinds[0] != kinds[1]:
+            raise ValueError("the settings of its parameter groups are other ones")
+        job.optimizer.load_state_dict(stored)
+    except ValueError as problem:
+        raise UsageError(
+            f"{checkpoint.path} is of another optimiser ({problem}). Another train.opt or train.layer_decay "
+            "needs a new run: start one without --resume."
+        ) from problem
+    for group, before in zip(job.optimizer.param_groups, ours, strict=True):
+        group.update({key: before[key] for key in _SETTINGS if key in before})
+
+
+def _fingerprint_plan(job: Job) -> str:
+    text = "\n".join([str(job.recipe.seed), str(job.recipe.train.batch_size), *job.sample_ids])
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _check_logits(logits: npt.NDArray[np.float32], samples: SampleSet, runtime: Runtime) -> None:
+    """Never let a validation that isn't finite be scored, logged and chosen (C6)."""
+    broken = np.flatnonzero(~np.isfinite(logits).all(axis=1))
+    if broken.size:
+        raise Diverged(
+            f"Validation gave logits that are not finite for {broken.size} of {len(samples)} samples "
+            f"(first {samples.sample_ids[broken[0]]}), precision {runtime.precision}. The last checkpoint is from "
+            "before this. Try a lower --lr, a warm-up (--warmup-epochs), or --amp fp32."
+        )

@@ -55,6 +55,7 @@ class TrainState:
         skipped_steps: steps that mixed precision left out because a scaled gradient overflowed.
         train_s: seconds of training and validation in all sessions.
         scaler: the gradient scaler's state (fp16).
+        plan: fingerprint of what the batches of the epoch in progress were cut from.
         stopped_early: early stopping has ended the run.
     """
 
@@ -70,6 +71,7 @@ class TrainState:
     skipped_in_a_row: int = 0
     train_s: float = 0.0
     scaler: dict[str, Any] = field(default_factory=dict)
+    plan: str = ""
     stopped_early: bool = False
 
     @classmethod
@@ -94,6 +96,10 @@ class TrainState:
     def begin_epoch(self) -> None:
         """Close the epoch that was in progress."""
         self.epoch += 1
+        self.restart_epoch()
+
+    def restart_epoch(self) -> None:
+        """Begin the epoch in progress again; steps that were made stay made."""
         self.batch = 0
         self.tally = Tally(confusion=np.zeros_like(self.tally.confusion))
 

@@ -11,6 +11,7 @@ from praxiscope.errors import DataError
 from praxiscope.recipe.schema import DataSection
 
 TABLE_NAME = "stage.csv"
+_SPEC_NAME = "stage.json"
 _COLUMNS = {"path": "path", "label": "action", "split": "split", "group": "performer", "mask": "mask"}
 
 
@@ -31,4 +32,5 @@ def list_stage(root: Path, section: DataSection) -> Listing:
     table = read_table(path)
     if absent := sorted(set(_COLUMNS.values()) - set(table.header)):
         raise DataError(f"{path} lacks the columns {', '.join(absent)}; make the stage again.")
-    return replace(list_rows(root, table, find_columns(table, _COLUMNS), None), source="stage")
+    listing = list_rows(root, table, find_columns(table, _COLUMNS), None, known=frozenset({_SPEC_NAME}))
+    return replace(listing, source="stage")

@@ -156,7 +156,14 @@ def list_csv(root: Path, section: DataSection) -> Listing:
     return list_rows(root, table, find_columns(table, dict(section.columns.items())), section.group)
 
 
-def list_rows(root: Path, table: Table, columns: Mapping[str, int], group_rule: str | None) -> Listing:
+def list_rows(
+    root: Path,
+    table: Table,
+    columns: Mapping[str, int],
+    group_rule: str | None,
+    *,
+    known: frozenset[str] = frozenset(),
+) -> Listing:
     """List a table's samples.
 
     Args:
@@ -164,6 +171,7 @@ def list_rows(root: Path, table: Table, columns: Mapping[str, int], group_rule: 
         table: The table.
         columns: Column index of ``path`` and ``label``, and where they exist ``split``, ``group``, ``mask``.
         group_rule: As ``DataSection.group``, where no column holds the group.
+        known: Posix paths of other files that belong to the source; not named as strays.
 
     Raises:
         DataError: The split column has other values than train, val(id, idation) and test.
@@ -173,7 +181,7 @@ def list_rows(root: Path, table: Table, columns: Mapping[str, int], group_rule: 
         for row in table.rows
     ]
     _check_splits(table, columns, entries)
-    skip = {entry["mask"] for entry in entries} if "mask" in columns else set()
+    skip = {*known, *(entry["mask"] for entry in entries if "mask" in entry)}
     if table.path.is_relative_to(root):
         skip.add(table.path.relative_to(root).as_posix())
     walk = walk_images(root, skip=frozenset(skip))
