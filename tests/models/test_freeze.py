@@ -24,7 +24,7 @@ def _vit(**kwargs: object) -> nn.Module:
         img_size=32,
         drop_rate=0.5,
         drop_path_rate=0.3,
-        kwargs={"depth": 12, "embed_dim": 16, "pos_drop_rate": 0.5, "proj_drop_rate": 0.5, **kwargs},
+        kwargs={"depth": 12, "embed_dim": 24, "pos_drop_rate": 0.5, "proj_drop_rate": 0.5, **kwargs},
     )
     return build_model(section, num_classes=4, seed=0).module
 

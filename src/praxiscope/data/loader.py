@@ -47,6 +47,9 @@ class SampleFailed(DataError):
         super().__init__(message)
         self.sample_ids = tuple(sample_ids)
 
+    def __reduce__(self) -> tuple[type[Self], tuple[str, tuple[str, ...]]]:
+        return type(self), (str(self), self.sample_ids)
+
 
 @dataclass(frozen=True, kw_only=True)
 class SampleSet:
@@ -269,7 +272,7 @@ class _Threads:
                 future.set_exception(error)
 
     def batches(self, plans: Sequence[BatchPlan]) -> Iterator[Batch]:
-        ahead: deque[Future[Batch]] = deque()
+        ahead: deque[tuple[BatchPlan, Future[Batch]]] = deque()
         rest = iter(plans)
         try:
             while True:
@@ -279,21 +282,26 @@ class _Threads:
                         break
                     future: Future[Batch] = Future()
                     self._tasks.put((plan, future))
-                    ahead.append(future)
+                    ahead.append((plan, future))
                 if not ahead:
                     return
-                yield self._take(ahead.popleft())
+                yield self._take(*ahead.popleft())
         finally:
-            for future in ahead:
+            for _, future in ahead:
                 future.cancel()
 
-    def _take(self, future: Future[Batch]) -> Batch:
+    def _take(self, plan: BatchPlan, future: Future[Batch]) -> Batch:
         try:
             return future.result(timeout=self._section.timeout_s)
         except FutureTimeoutError:
-            raise _stalled(self._reader.samples, self._report, self._section) from None
+            # Other threads may be reading sound files of later batches just now.
+            rows = [row for row in self._report if row in plan.rows] or self._report
+            raise _stalled(self._reader.samples, rows, self._section) from None
 
     def close(self) -> None:
+        with contextlib.suppress(queue.Empty):
+            while True:  # what nobody waits for any more
+                self._tasks.get_nowait()
         for _ in self._threads:
             self._tasks.put(None)
         for thread in self._threads:
@@ -313,22 +321,45 @@ class _PlanSampler:
         return len(self.plans)
 
 
-class _PlanDataset(torch.utils.data.Dataset[Batch]):
+class _PlanDataset(torch.utils.data.Dataset["Batch | SampleFailed"]):
     """Makes the batch of a plan inside a worker process."""
 
     def __init__(self, reader: BatchReader, report: Any) -> None:
         self._reader = reader
         self._report = report
 
-    def __getitem__(self, plan: BatchPlan) -> Batch:
+    def __getitem__(self, plan: BatchPlan) -> Batch | SampleFailed:
         worker = torch.utils.data.get_worker_info()
         assert worker is not None
-        return self._reader(plan, self._report, worker.id)
+        try:
+            return self._reader(plan, self._report, worker.id)
+        except SampleFailed as failure:  # as a value: torch would raise something that has its text only
+            self._report[worker.id] = -1
+            return failure
+
+
+_FOR_THE_PARENT = [
+    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name)
+]
 
 
 def _start_worker(_worker_id: int) -> None:
-    """Leave Ctrl-C to the training process; a fresh process has none of its handlers (B4)."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """Leave requests to stop to the training process, also those sent to all processes of a job (B4)."""
+    for number in _FOR_THE_PARENT:
+        signal.signal(number, signal.SIG_IGN)
+
+
+@contextlib.contextmanager
+def _holding_signals() -> Iterator[None]:
+    """Hold signals back while processes start: they inherit this, until they ignore them by themselves."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _FOR_THE_PARENT)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 class _Processes:
@@ -341,7 +372,7 @@ class _Processes:
         self._section = section
         self._report = context.Array("q", [-1] * workers, lock=False)
         self._sampler = _PlanSampler()
-        self._loader: torch.utils.data.DataLoader[Batch] = torch.utils.data.DataLoader(
+        self._loader: torch.utils.data.DataLoader[Batch | SampleFailed] = torch.utils.data.DataLoader(
             _PlanDataset(reader, self._report),
             batch_size=None,
             sampler=self._sampler,
@@ -355,24 +386,46 @@ class _Processes:
         )
 
     def batches(self, plans: Sequence[BatchPlan]) -> Iterator[Batch]:
+        if not plans:
+            return
         self._sampler.plans = plans
-        iterator = iter(self._loader)
-        while True:
-            try:
+        with self._naming_files(plans[0]), _holding_signals():
+            iterator = iter(self._loader)
+        for plan in plans:
+            with self._naming_files(plan):
                 batch = next(iterator)
-            except StopIteration:
-                return
-            except RuntimeError as error:
-                if "DataLoader" not in str(error):
-                    raise
-                raise _stalled(self._samples, self._report, self._section) from error
+            if isinstance(batch, SampleFailed):
+                raise batch
             yield batch
 
+    @contextlib.contextmanager
+    def _naming_files(self, plan: BatchPlan) -> Iterator[None]:
+        try:
+            yield
+        except RuntimeError as error:
+            if not str(error).startswith(("DataLoader timed out", "DataLoader worker")):
+                raise
+            raise _stalled(self._samples, self._find_culprits(plan), self._section) from error
+
+    def _find_culprits(self, plan: BatchPlan) -> list[int]:
+        """Return the row that a dead worker was reading, or else a row of the batch that doesn't come."""
+        slots = list(zip(self._workers, self._report, strict=True))
+        dead = [row for worker, row in slots if not worker.is_alive() and row >= 0]
+        return dead or [row for row in self._report if row in plan.rows] or list(self._report)
+
+    @property
+    def _workers(self) -> list[Any]:
+        return getattr(getattr(self._loader, "_iterator", None), "_workers", [])
+
     def close(self) -> None:
-        iterator = getattr(self._loader, "_iterator", None)
+        iterator, workers = getattr(self._loader, "_iterator", None), self._workers
         if iterator is not None:
             with contextlib.suppress(AttributeError):
                 iterator._shutdown_workers()  # noqa: SLF001 - the only way to end persistent workers at once
+        for worker in workers:
+            if worker.is_alive():  # hangs in a read, and ignores the polite request
+                worker.kill()
+                worker.join()
 
 
 def _keep(batch: Any) -> Any:

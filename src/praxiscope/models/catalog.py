@@ -140,23 +140,23 @@ CARDS: tuple[ModelCard, ...] = (
         crop_pct=1.0,
         pretrained=False,
         kwargs=MappingProxyType({"channels": (32, 64, 128, 256)}),
-        note="Half-width ResNet-10 for the demo: trains from scratch in about a minute on two cores.",
+        note="Half-width ResNet-10 for the demo: trains from scratch in two minutes on two cores.",
         paper="He et al. 2016; tiered stem: He et al. 2019, Bag of Tricks",
     ),
     ModelCard(
         name="demo-vit",
         timm_name="vit_tiny_patch16_224",
         family="vit",
-        params_m=0.57,
+        params_m=0.33,
         img_size=64,
         mean=HALF,
         std=HALF,
         crop_pct=1.0,
         pretrained=False,
         kwargs=MappingProxyType(
-            {"patch_size": 8, "embed_dim": 128, "depth": 4, "num_heads": 4, "mlp_ratio": 2}
+            {"patch_size": 8, "embed_dim": 96, "depth": 4, "num_heads": 3, "mlp_ratio": 2}
         ),
-        note="Four-block ViT, 8-px patches, for the demo: trains from scratch in a few minutes on two cores.",
+        note="Four-block ViT with 8-px patches for the demo: quick, but few images teach it little.",
         paper="Dosovitskiy et al. 2021",
     ),
 )

@@ -99,7 +99,7 @@ def assert_frozen_unchanged(module: nn.Module, before: dict[str, str]) -> None:
         )
 
 
-def _stay_in_eval(module: nn.Module, mode: bool = True) -> nn.Module:  # noqa: ARG001, FBT001, FBT002 - as train
+def _stay_in_eval(module: nn.Module, mode: bool = True) -> nn.Module:  # noqa: ARG001 - as train
     return nn.Module.train(module, mode=False)
 
 

@@ -49,7 +49,7 @@ class DataSection(Section):
     duplicates: Literal["report", "drop-train", "refuse"] = "report"
     """What to do about samples that stand in two splits: report them, leave the earlier split's copy
     out of training, or refuse to go on."""
-    near_distance: Annotated[int, Field(ge=0, le=64)] = 10
+    near_distance: Annotated[int, Field(ge=0, le=64)] = 24
     """Bits of the 256-bit difference hash below which two images are compared as near duplicates."""
 
 

@@ -214,7 +214,7 @@ def restore_job(job: Job, folder: Path, note: Callable[[str], None]) -> TrainSta
         job.scaler.load_state_dict(state.scaler)
     if state.batch and state.plan != _fingerprint_plan(job):
         # What is left of the old order would show some samples twice and others never.
-        note("Samples, batch size or seed are not those that the epoch in progress was begun with: it restarts.")
+        note("Samples, batch size or seed are not those that the epoch in progress began with: it restarts.")
         state.restart_epoch()
     note(f"Resumed from {checkpoint.path.name}, in epoch {state.epoch + 1} after batch {state.batch}.")
     return state
@@ -225,8 +225,8 @@ def _load_network(module: torch.nn.Module, checkpoint: Checkpoint, group: str) -
         module.load_state_dict(checkpoint.groups[group], strict=True)
     except RuntimeError as problem:
         raise UsageError(
-            f"{checkpoint.path} is of another network ({' '.join(str(problem).split())[:200]}). Another model or "
-            "other labels need a new run: start one without --resume."
+            f"{checkpoint.path} is of another network ({' '.join(str(problem).split())[:200]}). Another model "
+            "or other labels need a new run: start one without --resume."
         ) from problem
 
 
@@ -235,16 +235,14 @@ def _load_optimizer(job: Job, checkpoint: Checkpoint) -> None:
     names = list_parameter_names(job.optimizer, job.module)
     stored = unflatten_optimizer(checkpoint.groups["optimizer"], checkpoint.state["optimizer"], names)
     ours = [dict(group) for group in job.optimizer.param_groups]
-    kinds = [[group.keys() for group in groups] for groups in (ours, stored["param_groups"])]
-    try:
-        if kinds[0] != kinds[1]:
-            raise ValueError("the settings of its parameter groups are other ones")
-        job.optimizer.load_state_dict(stored)
-    except ValueError as problem:
+    # Some optimisers add settings to their groups as they go; none takes one away.
+    fits = [group.keys() for group in stored["param_groups"]]
+    if len(fits) != len(ours) or any(group.keys() - keys for group, keys in zip(ours, fits, strict=True)):
         raise UsageError(
-            f"{checkpoint.path} is of another optimiser ({problem}). Another train.opt or train.layer_decay "
-            "needs a new run: start one without --resume."
-        ) from problem
+            f"{checkpoint.path} is of another optimiser than '{job.recipe.train.opt}', or of other parameter "
+            "groups. Another train.opt or train.layer_decay needs a new run: start one without --resume."
+        )
+    job.optimizer.load_state_dict(stored)
     for group, before in zip(job.optimizer.param_groups, ours, strict=True):
         group.update({key: before[key] for key in _SETTINGS if key in before})
 
@@ -260,6 +258,6 @@ def _check_logits(logits: npt.NDArray[np.float32], samples: SampleSet, runtime: 
     if broken.size:
         raise Diverged(
             f"Validation gave logits that are not finite for {broken.size} of {len(samples)} samples "
-            f"(first {samples.sample_ids[broken[0]]}), precision {runtime.precision}. The last checkpoint is from "
-            "before this. Try a lower --lr, a warm-up (--warmup-epochs), or --amp fp32."
+            f"(first {samples.sample_ids[broken[0]]}), precision {runtime.precision}. The last checkpoint is "
+            "from before this. Try a lower --lr, a warm-up (--warmup-epochs), or --amp fp32."
         )

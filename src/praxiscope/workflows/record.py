@@ -45,6 +45,18 @@ def describe_start(
     }
 
 
+def describe_resume(
+    run: RunDir, recipe: Recipe, manifest: Manifest, changes: Sequence[str]
+) -> dict[str, Any]:
+    """Return what a resume changes: what the run follows from now on, with a note for each difference."""
+    notes = [*run.read_run_json()["notes"], *(f"changed on resume: {line}" for line in changes)]
+    return {
+        "recipe_fingerprint": compute_recipe_fingerprint(recipe),
+        "data": describe_data(manifest),
+        "notes": notes,
+    }
+
+
 def describe_data(manifest: Manifest) -> dict[str, Any]:
     """Return counts, fingerprint and findings of the data."""
     return {

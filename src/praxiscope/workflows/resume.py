@@ -12,8 +12,14 @@ from praxiscope.recipe.schema import Recipe
 from praxiscope.runs.find import find_run, newest_run
 from praxiscope.runs.rundir import RunDir
 
-# What may change under a resume: how fast samples arrive, how often is saved, how the result is judged.
-_FREE = ("loader.", "evaluate.", "train.checkpoint_every_", "description")
+# What may change under a resume: how fast samples arrive, how often is saved, how the result is described.
+# Not what validation sees: that chooses the best epoch.
+_FREE = ("loader.", "evaluate.batch_size", "evaluate.resamples", "train.checkpoint_every_", "description")
+# What may not even with --allow-changes: the weights and the optimiser's state would not fit.
+_FIXED = (
+    "model.name", "model.img_size", "model.kwargs", "model.freeze", "train.opt:", "train.layer_decay",
+    "data: labels",
+)  # fmt: skip
 
 
 def find_run_to_resume(
@@ -36,7 +42,7 @@ def find_run_to_resume(
     if run is not None:
         return run
     other = newest_run(output, recipe_name)
-    if other is None:
+    if other is None or not other.manifest.is_file():
         raise UsageError(
             f"--resume: there is no run of '{recipe_name}' in {output}; start one without --resume."
         )
@@ -62,8 +68,13 @@ def refuse_changes(run: RunDir, recipe: Recipe, manifest: Manifest, *, allow: bo
         The differences that were allowed, for the run's notes.
 
     Raises:
-        UsageError: something that changes the result differs and ``allow`` is false; each is named.
+        UsageError: something that changes the result differs and ``allow`` is false, or the weights don't fit
+            what differs; each is named.
     """
+    if (
+        "recipe_fingerprint" not in run.read_run_json()
+    ):  # the last thing that is written before the first step
+        raise UsageError(f"{run.path} was stopped before it began; start a new run without --resume.")
     changes = compute_recipe_differences(load_recipe(run.recipe), recipe)
     differences = [line for line in changes if not line.startswith(_FREE)]
     stored = read_manifest(run.manifest)
@@ -75,6 +86,12 @@ def refuse_changes(run: RunDir, recipe: Recipe, manifest: Manifest, *, allow: bo
             f"{run.path} would not be the same run any more:\n{listed}\n"
             "Bring these back, start a new run without --resume, or pass --allow-changes to go on and have "
             "it noted."
+        )
+    if fixed := [line for line in differences if line.startswith(_FIXED)]:
+        listed = "\n".join(f"  - {line}" for line in fixed)
+        raise UsageError(
+            f"--allow-changes: what {run.path} has learned can't go on with\n{listed}\n"
+            "Bring these back, or start a new run without --resume."
         )
     return differences
 

@@ -57,6 +57,10 @@ def run_session(
             watch.note(text)
 
         note(_describe_begin(built, runtime))
+        if without:
+            note(
+                f"Without {len(without)} samples that could not be read before: {', '.join(sorted(without))}"
+            )
         with open_job(setting) as job:
             state = restore_job(job, run.checkpoints, note)
             run.truncate_metrics(after_step=state.step)

@@ -19,8 +19,10 @@ from praxiscope.runs import atomic
 from praxiscope.runs.checkpoint_files import read_manifests
 from praxiscope.runs.find import find_run
 from praxiscope.runs.rundir import RunDir
+from praxiscope.training.optim import require_optimizer
+from praxiscope.training.session import build_input_spec
 from praxiscope.training.watch import Silent, Watcher
-from praxiscope.workflows.record import describe_start
+from praxiscope.workflows.record import describe_resume, describe_start
 from praxiscope.workflows.resume import find_run_to_resume, refuse_changes
 from praxiscope.workflows.session import run_session
 
@@ -73,7 +75,7 @@ def train(  # noqa: PLR0913 - the flags of a command, all but one with a default
     allocator = tune_allocator()
     manifest = _build_data(data, recipe, watch)
     if not resume:
-        # Model and weights before the folder: a misspelt name leaves no run behind.
+        # Model, weights and optimiser before the folder: a misspelt name leaves no run behind.
         parts = _build_parts(recipe, manifest, where=where)
         run = RunDir.create(Path(output), recipe.name)
         with run.lock():
@@ -87,15 +89,11 @@ def train(  # noqa: PLR0913 - the flags of a command, all but one with a default
     run = find_run_to_resume(resume, recipe.name, manifest, Path(output))
     with run.lock():
         changes = refuse_changes(run, recipe, manifest, allow=allow_changes)
-        if changes:
-            notes = [
-                *run.read_run_json().get("notes", []),
-                *(f"changed on resume: {line}" for line in changes),
-            ]
-            run.update_run_json({"notes": notes})
-            write_manifest(manifest, run.manifest)
-        atomic.write_text(run.recipe, dump_recipe(recipe))
         parts = _build_parts(recipe, manifest, where=where, run=run)
+        # The notes first: a kill in between must not lose them.
+        run.update_run_json(describe_resume(run, recipe, manifest, changes))
+        atomic.write_text(run.recipe, dump_recipe(recipe))
+        write_manifest(manifest, run.manifest)
         return run_session(run, *parts, watch=watch)
 
 
@@ -144,7 +142,9 @@ def _build_parts(
         precision, channels_last = before["precision"], before["memory_format"] == "channels_last"
         if read_manifests(run.checkpoints)[0]:  # weights come from there; the published ones may be gone
             section = section.model_copy(update={"pretrained": False, "weights": None})
+    require_optimizer(train.opt)
     built = build_model(section, num_classes=len(manifest.heads["action"]), seed=recipe.seed)
+    build_input_spec(built, recipe, evaluation=True)
     runtime = choose_runtime(
         where, precision=precision, channels_last=channels_last, family=built.card.family
     )
