@@ -55,4 +55,5 @@ def write_result(name: str, content: dict[str, Any]) -> Path:
 
 def format_summary(name: str, summary: dict[str, float], unit: str) -> str:
     """Return a line for a person."""
-    return f"{name:<44} {summary['median']:>8.4g} {unit}  ({summary['min']:.4g} to {summary['max']:.4g}, n={summary['n']})"
+    spread = f"({summary['min']:.4g} to {summary['max']:.4g}, n={summary['n']})"
+    return f"{name:<44} {summary['median']:>8.4g} {unit}  {spread}"

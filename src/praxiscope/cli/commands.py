@@ -80,8 +80,9 @@ def train(  # noqa: PLR0913, PLR0917 - one parameter a flag
     flags = {
         "model.name": model if recipe is not None else None,
         "model.img_size": img_size, "model.pretrained": pretrained, "model.weights": weights,
-        "train.epochs": epochs, "train.batch_size": batch_size, "train.lr": lr, "train.weight_decay": weight_decay,
-        "train.opt": opt, "train.warmup_epochs": warmup_epochs, "train.smoothing": smoothing, "train.precision": amp,
+        "train.epochs": epochs, "train.batch_size": batch_size, "train.lr": lr, "train.opt": opt,
+        "train.weight_decay": weight_decay, "train.warmup_epochs": warmup_epochs,
+        "train.smoothing": smoothing, "train.precision": amp,
         "loader.workers": workers, "seed": seed,
     }  # fmt: skip
     overrides = collect_overrides(flags, settings or ())

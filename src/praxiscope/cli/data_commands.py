@@ -50,7 +50,7 @@ def check(
 
 
 @_app.command("stage")
-def stage(
+def stage(  # noqa: PLR0913, PLR0917 - one parameter a flag
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="Folder to make.")],
     kind: Annotated[str, typer.Option(metavar="KIND", help="images or clips.")] = "images",
     train: Annotated[int, typer.Option(metavar="N", help="Training samples of each action.")] = 75,
@@ -79,7 +79,5 @@ def stage(
         shortcut=shortcut,
     )
     with open_display() as display:
-        folder = writers[kind](
-            directory, spec, progress=lambda done, total: display.phase("rendering", done, total)
-        )
+        folder = writers[kind](directory, spec, progress=display.phase)
     typer.echo(f"Data: {folder}")

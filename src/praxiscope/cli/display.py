@@ -123,7 +123,8 @@ def format_figures(progress: Progress) -> str:
 def format_epoch(row: Mapping[str, float | int]) -> str:
     """Return an epoch's figures in one line of at most 110 characters."""
     return (
-        f"epoch {row['epoch']:>3}  train loss {row['train/loss']:.3f}  top1 {100 * row['train/top1']:5.1f} %   "
+        f"epoch {row['epoch']:>3}  "
+        f"train loss {row['train/loss']:.3f}  top1 {100 * row['train/top1']:5.1f} %   "
         f"val loss {row['val/loss']:.3f}  top1 {100 * row['val/top1']:5.1f} %   "
         f"{row['images_per_s']:.0f} images/s"
     )

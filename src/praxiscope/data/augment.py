@@ -68,7 +68,9 @@ def _solarize(picture: Image.Image, value: float, fill: Color) -> Image.Image:  
     return ImageOps.solarize(picture, round(256 - value))
 
 
-def _enhance(kind: type[ImageEnhance._Enhance]) -> Callable[[Image.Image, float, Color], Image.Image]:
+def _enhance(
+    kind: Callable[[Image.Image], ImageEnhance._Enhance],
+) -> Callable[[Image.Image, float, Color], Image.Image]:
     def apply(picture: Image.Image, value: float, fill: Color) -> Image.Image:  # noqa: ARG001
         return kind(picture).enhance(1 + value)
 
@@ -137,9 +139,9 @@ def apply_policy(
         fill: RGB for corners that a rotation or shift leaves empty.
     """
     if section.policy == "autoaugment":
-        for name, probability, strength in AUTOAUGMENT[rng.integers(len(AUTOAUGMENT))]:
+        for name, probability, level in AUTOAUGMENT[rng.integers(len(AUTOAUGMENT))]:
             if rng.random() < probability:
-                picture = apply_operation(picture, name, strength / 9, rng, fill=fill)
+                picture = apply_operation(picture, name, level / 9, rng, fill=fill)
     elif section.policy == "randaugment":
         for index in rng.integers(len(_RAND), size=section.num_ops):
             picture = apply_operation(picture, _RAND[index], section.magnitude / 30, rng, fill=fill)

@@ -7,7 +7,7 @@ import json
 import os
 import secrets
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from praxiscope.errors import DataError, IntegrityError
+from praxiscope.errors import DataError, IntegrityError, UsageError
 
 SPLITS = ("train", "val", "test")
 """The splits, earlier ones first: a twin is looked for in earlier splits."""
@@ -84,6 +84,16 @@ class Manifest:
     """``folder``, ``csv`` or ``stage``."""
     findings: tuple[Finding, ...]
     """What the audit has to say, worst first."""
+
+    def with_root(self, root: Path) -> Manifest:
+        """Return the same samples in a folder that has moved.
+
+        Raises:
+            UsageError: There is no such folder.
+        """
+        if not root.is_dir():
+            raise UsageError(f"The data folder {root} is not there; pass --data with where it is now.")
+        return replace(self, root=root.resolve())
 
     def usable(self, split: str | None) -> pa.Table:
         """Return the rows without a quarantine reason, sorted by ``sample_id``.

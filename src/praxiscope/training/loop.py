@@ -153,9 +153,8 @@ def _update(job: Job, batches: Sequence[Batch], state: TrainState, lr: float) ->
     job.scaler.unscale_(job.optimizer)
     norm = float(nn.utils.clip_grad_norm_(job.module.parameters(), job.recipe.train.clip_grad or math.inf))
     _check_finite(job, batches, state, loss=loss / total, norm=norm, lr=lr)
-    if math.isfinite(
-        norm
-    ):  # else the scaler would leave the step out too, but for finite parts of an infinite norm
+    # The scaler leaves a step out where a gradient is infinite, not where only their norm is.
+    if math.isfinite(norm):
         job.scaler.step(job.optimizer)
         state.step += 1
         if job.ema is not None:
@@ -208,8 +207,8 @@ def _check_weights(job: Job, state: TrainState) -> None:
         lr = max(group["lr"] for group in job.optimizer.param_groups)
         raise Diverged(
             f"Stopped after step {state.step} (epoch {state.epoch + 1}): {len(broken)} of {len(weights)} "
-            f"tensors of the network are not finite ({', '.join(broken[:3])}) at learning rate {lr:.3g}, precision "
-            f"{job.runtime.precision}. {_ADVICE}"
+            f"tensors of the network are not finite ({', '.join(broken[:3])}) at learning rate {lr:.3g}, "
+            f"precision {job.runtime.precision}. {_ADVICE}"
         )
 
 

@@ -32,9 +32,7 @@ def run_demo(
     num_classes = len(StageSpec().classes("images"))
     spec = StageSpec(train_per_action=max(4, images // num_classes))
     watch.note(f"Rendering {spec.train_per_action} training images of each of {num_classes} actions ...")
-    data = write_stage_images(
-        output / f"stage-{images}", spec, progress=lambda done, total: watch.phase("rendering", done, total)
-    )
+    data = write_stage_images(output / f"stage-{images}", spec, progress=watch.phase)
     overrides = {"train.epochs": 2, "train.warmup_epochs": 0} if quick else {}
     results = {}
     for name in RECIPES:

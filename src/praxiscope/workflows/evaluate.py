@@ -172,16 +172,7 @@ def _predict(
 
 
 def _moved(manifest: Manifest, data: Path | str | None) -> Manifest:
-    root = Path(data).expanduser().resolve() if data is not None else manifest.root
-    if not root.is_dir():
-        raise UsageError(f"The data folder {root} is not there; pass --data with where it is now.")
-    return Manifest(
-        table=manifest.table,
-        root=root,
-        heads=manifest.heads,
-        source=manifest.source,
-        findings=manifest.findings,
-    )
+    return manifest.with_root(Path(data).expanduser() if data is not None else manifest.root)
 
 
 def _write_out(path: Path, metrics: Mapping[str, Any]) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from praxiscope.data.audit import verify_files
 from praxiscope.data.manifest import read_manifest
-from praxiscope.errors import DataError, IntegrityError
+from praxiscope.errors import DataError, IntegrityError, UsageError
 from praxiscope.evaluation.predictions import Predictions, read_predictions
 from praxiscope.evaluation.scores import compute_metrics
 from praxiscope.models.state import compute_weights_sha256
@@ -97,13 +97,12 @@ def _check_data(
         return
     expected = stored["data"]["manifest_fingerprint"]
     same = manifest.fingerprint == expected
-    problem = f"the manifest has fingerprint {manifest.fingerprint[:12]}, run.json says {expected[:12]}"
-    yield Check(name="manifest", problems=() if same else (problem,), detail=manifest.fingerprint[:12])
-    if root is not None:
-        manifest = manifest.with_root(root)
-    if not manifest.root.is_dir():
-        gone = f"the data folder {manifest.root} is not there; pass --data with where it is now"
-        yield Check(name="data files", problems=(gone,), detail="")
+    other = f"the manifest has fingerprint {manifest.fingerprint[:12]}, run.json says {expected[:12]}"
+    yield Check(name="manifest", problems=() if same else (other,), detail=manifest.fingerprint[:12])
+    try:
+        manifest = manifest.with_root(root or manifest.root)
+    except UsageError as gone:
+        yield Check(name="data files", problems=(str(gone),), detail="")
         return
     changed = verify_files(manifest, progress=progress)
     count = manifest.usable(None).num_rows
@@ -146,7 +145,7 @@ def _check_predictions(run: RunDir, stored: dict[str, Any]) -> Iterator[Check]:
 
 def _compare_origin(table: Predictions, known: set[str], stored: dict[str, Any]) -> Iterator[str]:
     if table.info.weights_sha256 not in known:
-        yield f"made by weights {table.info.weights_sha256[:12]}, which no checkpoint here holds; evaluate again"
+        yield f"made by weights {table.info.weights_sha256[:12]}, of no checkpoint here; evaluate again"
     if table.info.manifest_fingerprint != stored["data"]["manifest_fingerprint"]:
         yield f"made on data {table.info.manifest_fingerprint[:12]}, not on the run's; evaluate again"
 

@@ -236,7 +236,7 @@ def jump(t: float, style: Style) -> Pose:
 
 def wave(t: float, style: Style) -> Pose:
     """Wave a raised hand."""
-    swing = sin(_turns(t * 1.5, style)) * 0.26 * style.size
+    swing = sin(_turns(t * 1.3, style)) * 0.26 * style.size
     return Pose(
         bend=(0.0, 0.0, 0.05),
         look=(0.0, 0.0, 0.05),
@@ -247,7 +247,7 @@ def wave(t: float, style: Style) -> Pose:
 
 def clap(t: float, style: Style) -> Pose:
     """Clap in front of the chest."""
-    gap = (0.5 + 0.5 * cos(_turns(t * 2, style))) * 0.26 * style.size
+    gap = (0.5 + 0.5 * cos(_turns(t * 1.6, style))) * 0.26 * style.size
     height = -0.26 + 0.45 * (style.choice if style.choice > 0.6 else 0.2)
     hands = [_chest((s * (gap - 0.27), height, 0.56), (s * 0.8, -1.0, -0.2)) for s in SIDES]
     return Pose(bend=(0.04, 0.0, 0.0), feet=_stand(style), hands=(hands[0], hands[1]))
