@@ -181,12 +181,12 @@ def test_a_split_without_a_class_keeps_the_indices_of_the_others(own_samples):
 
 
 def test_quarantined_samples_are_left_out(own_samples):
-    broken = own_samples.root / "train" / "run" / "03.jpg"
+    broken = own_samples.root / "train" / "run" / "003.jpg"
     broken.write_bytes(broken.read_bytes()[:200])
     manifest = build_manifest(own_samples.root, DataSection(), seed=0)
-    samples = build_sample_set(manifest, "train", without=["train/wave/01.jpg"])
+    samples = build_sample_set(manifest, "train", without=["train/wave/001.jpg"])
     assert len(samples) == 34
-    assert not {"train/run/03.jpg", "train/wave/01.jpg"} & set(samples.sample_ids)
+    assert not {"train/run/003.jpg", "train/wave/001.jpg"} & set(samples.sample_ids)
 
 
 def test_an_empty_split_names_those_that_there_are(own_samples):

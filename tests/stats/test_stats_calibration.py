@@ -2,9 +2,6 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from hypothesis.extra.numpy import arrays
 from scipy import special
 from sklearn.metrics import brier_score_loss, log_loss
 
@@ -35,8 +32,9 @@ def loop_ece(logits, targets, num_bins):
     return total
 
 
-@given(arrays(np.float64, (3, 4), elements=st.floats(-1e6, 1e6)))
-def test_softmax_and_log_softmax_equal_scipy(logits):
+@pytest.mark.parametrize("scale", [0.0, 1e-6, 1.0, 50.0, 1e3, 1e6])
+def test_softmax_and_log_softmax_equal_scipy(scale):
+    logits = np.random.default_rng(0).uniform(-scale, scale, (200, 4))
     np.testing.assert_allclose(
         compute_log_softmax(logits), special.log_softmax(logits, axis=1), rtol=1e-12, atol=1e-12
     )
