@@ -20,6 +20,4 @@ def session_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 def noise_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """36 training, 12 validation, 12 test images of three classes; tests change copies only."""
     splits = {"train": 12, "val": 4, "test": 4}
-    return write_class_folders(
-        tmp_path_factory.mktemp("noise"), splits=splits, names=("clap", "run", "wave")
-    )
+    return write_class_folders(tmp_path_factory.mktemp("noise"), splits=splits, names=("clap", "run", "wave"))

@@ -29,7 +29,9 @@ def as_array(image: Image.Image) -> np.ndarray:
 @pytest.mark.parametrize("policy", ["none", "autoaugment", "randaugment", "trivialaugment"])
 def test_a_policy_is_a_function_of_its_generator(picture, policy):
     section = AugmentSection(policy=policy)
-    draws = [as_array(apply_policy(picture, section, np.random.default_rng(s), fill=FILL)) for s in (1, 1, 2, 3, 4)]
+    draws = [
+        as_array(apply_policy(picture, section, np.random.default_rng(s), fill=FILL)) for s in (1, 1, 2, 3, 4)
+    ]
     assert (draws[0] == draws[1]).all()
     assert draws[0].shape == (120, 160, 3)
     different = any((draws[0] != other).any() for other in draws[2:])
@@ -54,7 +56,9 @@ def test_autoaugment_is_the_published_table():
                 assert strength == magnitude
 
 
-@pytest.mark.parametrize("name", [name for name in OPERATIONS if name not in {"autocontrast", "equalize", "invert"}])
+@pytest.mark.parametrize(
+    "name", [name for name in OPERATIONS if name not in {"autocontrast", "equalize", "invert"}]
+)
 def test_strength_zero_changes_nothing_and_more_changes_more(picture, name):
     still = apply_operation(picture, name, 0.0, np.random.default_rng(0), fill=FILL)
     assert np.abs(as_array(still) - as_array(picture)).max() <= 1
@@ -69,7 +73,10 @@ def test_operations_agree_with_torchvision(picture):
 
     ours = OPERATIONS
     pairs = [
-        (ours["rotate"].apply(picture, 30.0, FILL), F.rotate(picture, 30.0, F.InterpolationMode.BILINEAR, fill=FILL)),
+        (
+            ours["rotate"].apply(picture, 30.0, FILL),
+            F.rotate(picture, 30.0, F.InterpolationMode.BILINEAR, fill=FILL),
+        ),
         (ours["posterize"].apply(picture, 4, FILL), F.posterize(picture, 4)),
         (ours["solarize"].apply(picture, 128, FILL), F.solarize(picture, 128)),
         (ours["brightness"].apply(picture, 0.5, FILL), F.adjust_brightness(picture, 1.5)),
@@ -95,12 +102,14 @@ def test_random_crops_stay_inside_and_in_their_ranges():
         ratios.append((right - left) / (bottom - top))
     assert min(areas) > 0.28
     assert max(areas) < 0.92
-    assert 0.73 < min(ratios)
+    assert min(ratios) > 0.73
     assert max(ratios) < 1.36
     assert abs(np.mean(areas) - 0.55) < 0.06  # large boxes of an extreme ratio fit less often
 
 
-@pytest.mark.parametrize(("size", "width", "height"), [((1000, 10), 13, 10), ((10, 1000), 10, 13), ((1, 1), 1, 1)])
+@pytest.mark.parametrize(
+    ("size", "width", "height"), [((1000, 10), 13, 10), ((10, 1000), 10, 13), ((1, 1), 1, 1)]
+)
 def test_an_extreme_image_gives_the_largest_allowed_centre(size, width, height):
     left, top, right, bottom = draw_crop(size, (0.9, 1.0), (3 / 4, 4 / 3), np.random.default_rng(0))
     assert (right - left, bottom - top) == (width, height)

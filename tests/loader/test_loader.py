@@ -132,7 +132,9 @@ def test_one_picture_under_two_names_is_augmented_in_two_ways(own_samples):
 # ------------------------------------------------------------------------------ plans
 
 
-@pytest.mark.parametrize(("count", "size"), [(36, 8), (37, 8), (33, 8), (8, 8), (9, 8), (1, 8), (5, 1), (97, 16)])
+@pytest.mark.parametrize(
+    ("count", "size"), [(36, 8), (37, 8), (33, 8), (8, 8), (9, 8), (1, 8), (5, 1), (97, 16)]
+)
 def test_an_epoch_is_a_permutation_in_which_no_batch_but_the_last_is_short(count, size):
     plans = plan_training_epoch(count, size, seed=1, epoch=0)
     rows = [row for plan in plans for row in plan.rows]
@@ -291,11 +293,7 @@ def test_worker_processes(samples, inline, own_samples, fifo):
         for worker in workers:  # B4: a Ctrl-C or a time limit reaches every process of a job
             for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
                 os.kill(worker.pid, number)
-        hung = next(
-            worker
-            for worker, row in zip(workers, _wait_for(loader, 9), strict=True)
-            if row == 9  # noqa: FURB101 - both lists are in the order of slots
-        )
+        hung = next(worker for worker, row in zip(workers, _wait_for(loader, 9), strict=True) if row == 9)
         assert all(worker.is_alive() for worker in workers)
         os.kill(hung.pid, signal.SIGKILL)
         with pytest.raises(SampleFailed, match="a loader worker died") as caught:
