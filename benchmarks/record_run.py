@@ -1,4 +1,6 @@
-"""Keep a finished and evaluated run's figures, never its data: ``python benchmarks/record_run.py RUN [RUN ...] NAME``.
+"""Keep a finished and evaluated run's figures, never its data.
+
+    python benchmarks/record_run.py RUN [RUN ...] NAME
 
 Writes ``results/NAME.json``: command, commit, machine, time, the course of training, and the test scores with
 their intervals.
@@ -12,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 from measuring import RESULTS
-
 from praxiscope.runs.atomic import read_json
 from praxiscope.runs.rundir import RunDir
 

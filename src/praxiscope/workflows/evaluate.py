@@ -136,9 +136,12 @@ def _predict(
 ) -> Predictions:
     stored = run.read_run_json()["environment"]
     samples = build_sample_set(manifest, split)
+    where = choose_device(device)
+    # The precision of training, as validation had it; on another kind of device the one that suits it.
+    same = where.type == str(stored["device"]).partition(":")[0]
     runtime = choose_runtime(
-        choose_device(device),
-        precision=stored["precision"],
+        where,
+        precision=stored["precision"] if same else "auto",
         channels_last=stored["memory_format"] == "channels_last",
         family=built.card.family,
     )
