@@ -10,6 +10,7 @@ collated once as uint8, and nothing is copied between processes.
 from __future__ import annotations
 
 import contextlib
+import math
 import multiprocessing
 import queue
 import signal
@@ -33,6 +34,8 @@ from praxiscope.errors import DataError
 from praxiscope.recipe.schema import LoaderSection
 from praxiscope.tensors import Batch
 
+_IDLE, _STARTING = -1, -2  # what a worker reports besides the row that it reads
+_START_S = 600.0  # importing torch from a cold network disk takes minutes
 _ORDER, _AUGMENT = 1, 2  # keep the streams of order and augmentation apart
 
 
@@ -146,7 +149,7 @@ class BatchReader:
 
         Args:
             plan: which rows.
-            report: indexable; ``report[slot]`` holds the row being read, -1 when idle.
+            report: indexable; ``report[slot]`` holds the row being read, below 0 when idle.
             slot: this worker's place in ``report``.
 
         Raises:
@@ -157,7 +160,7 @@ class BatchReader:
         for place, row in enumerate(plan.rows):
             report[slot] = row
             images[place] = self._read(row, plan.epoch)
-        report[slot] = -1
+        report[slot] = _IDLE
         return Batch(
             images=torch.from_numpy(images).permute(0, 3, 1, 2),
             targets=torch.from_numpy(self.samples.targets[list(plan.rows)]),
@@ -237,7 +240,7 @@ class _Inline:
         self._reader = reader
 
     def batches(self, plans: Sequence[BatchPlan]) -> Iterator[Batch]:
-        report = [-1]
+        report = [_IDLE]
         for plan in plans:
             yield self._reader(plan, report, 0)
 
@@ -251,7 +254,7 @@ class _Threads:
     def __init__(self, reader: BatchReader, section: LoaderSection, workers: int) -> None:
         self._reader = reader
         self._section = section
-        self._report = [-1] * workers
+        self._report = [_IDLE] * workers
         self._tasks: queue.SimpleQueue[tuple[BatchPlan, Future[Batch]] | None] = queue.SimpleQueue()
         self._threads = [
             threading.Thread(target=self._work, args=(slot,), name=f"loader-{slot}", daemon=True)
@@ -268,7 +271,7 @@ class _Threads:
             try:
                 future.set_result(self._reader(plan, self._report, slot))
             except BaseException as error:  # noqa: BLE001 - handed to whoever waits for the batch
-                self._report[slot] = -1
+                self._report[slot] = _IDLE
                 future.set_exception(error)
 
     def batches(self, plans: Sequence[BatchPlan]) -> Iterator[Batch]:
@@ -334,7 +337,7 @@ class _PlanDataset(torch.utils.data.Dataset["Batch | SampleFailed"]):
         try:
             return self._reader(plan, self._report, worker.id)
         except SampleFailed as failure:  # as a value: torch would raise something that has its text only
-            self._report[worker.id] = -1
+            self._report[worker.id] = _IDLE
             return failure
 
 
@@ -343,10 +346,13 @@ _FOR_THE_PARENT = [
 ]
 
 
-def _start_worker(_worker_id: int) -> None:
+def _start_worker(worker_id: int) -> None:
     """Leave requests to stop to the training process, also those sent to all processes of a job (B4)."""
     for number in _FOR_THE_PARENT:
         signal.signal(number, signal.SIG_IGN)
+    worker = torch.utils.data.get_worker_info()
+    assert worker is not None
+    worker.dataset._report[worker_id] = _IDLE  # type: ignore[attr-defined]  # noqa: SLF001 - in this file
 
 
 @contextlib.contextmanager
@@ -368,9 +374,13 @@ class _Processes:
     def __init__(self, reader: BatchReader, section: LoaderSection, workers: int) -> None:
         method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
         context = multiprocessing.get_context(method)
+        if (
+            method == "forkserver"
+        ):  # torch is imported once, not by each worker; a second call changes nothing
+            context.set_forkserver_preload([__name__])
         self._samples = reader.samples
         self._section = section
-        self._report = context.Array("q", [-1] * workers, lock=False)
+        self._report = context.Array("q", [_STARTING] * workers, lock=False)
         self._sampler = _PlanSampler()
         self._loader: torch.utils.data.DataLoader[Batch | SampleFailed] = torch.utils.data.DataLoader(
             _PlanDataset(reader, self._report),
@@ -393,10 +403,22 @@ class _Processes:
             iterator = iter(self._loader)
         for plan in plans:
             with self._naming_files(plan):
-                batch = next(iterator)
+                batch = self._take(iterator)
             if isinstance(batch, SampleFailed):
                 raise batch
             yield batch
+
+    def _take(self, iterator: Iterator[Batch | SampleFailed]) -> Batch | SampleFailed:
+        """Return the next batch; the time that workers take to start doesn't count as a stall."""
+        patience = math.ceil(_START_S / self._section.timeout_s)
+        while True:
+            try:
+                return next(iterator)
+            except RuntimeError as error:
+                starting = str(error).startswith("DataLoader timed out") and _STARTING in self._report
+                patience -= 1
+                if not starting or patience <= 0:
+                    raise
 
     @contextlib.contextmanager
     def _naming_files(self, plan: BatchPlan) -> Iterator[None]:

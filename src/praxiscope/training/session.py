@@ -7,16 +7,16 @@ import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from praxiscope.data.loader import BatchReader, Loader, SampleSet, build_loader, build_sample_set
+from praxiscope.data.loader import BatchReader, SampleSet, build_loader, build_sample_set
 from praxiscope.data.manifest import Manifest
-from praxiscope.data.transforms import EvalTransform, InputSpec, Interpolation, TrainTransform
+from praxiscope.data.transforms import TrainTransform
 from praxiscope.errors import Diverged, UsageError
+from praxiscope.evaluation.inputs import build_evaluation_loader, build_input_spec, choose_batch_size
 from praxiscope.evaluation.predict import compute_epoch_scores, compute_logits
 from praxiscope.models.build import BuiltModel
 from praxiscope.models.runtime import Normalizer, Runtime
@@ -65,39 +65,6 @@ class Setting:
     without: frozenset[str] = frozenset()
 
 
-def build_input_spec(built: BuiltModel, recipe: Recipe, *, evaluation: bool) -> InputSpec:
-    """Return what the network is fed, in training or in evaluation.
-
-    Raises:
-        UsageError: another evaluation size for a network that has one size only.
-    """
-    img_size = built.img_size
-    if evaluation and recipe.evaluate.img_size not in {None, img_size}:
-        if built.card.family != "cnn":
-            raise UsageError(
-                f"evaluate.img_size is {recipe.evaluate.img_size}, but {built.card.name} takes {img_size} px only; "
-                "leave it out, or set model.img_size."
-            )
-        img_size = recipe.evaluate.img_size or img_size
-    return InputSpec(
-        img_size=img_size,
-        interpolation=cast("Interpolation", built.interpolation),
-        crop_pct=recipe.evaluate.crop_pct or built.crop_pct,
-        mean=built.mean,
-    )
-
-
-def build_evaluation_loader(samples: SampleSet, spec: InputSpec, recipe: Recipe, runtime: Runtime) -> Loader:
-    """Return a loader of evaluation batches of a split."""
-    reader = BatchReader(
-        samples=samples,
-        transform=EvalTransform(spec=spec),
-        seed=recipe.seed,
-        max_pixels=recipe.loader.max_pixels,
-    )
-    return build_loader(reader, recipe.loader, device_type=runtime.device.type, cores=count_cores())
-
-
 @contextlib.contextmanager
 def open_job(setting: Setting) -> Iterator[Job]:
     """Build a job; leaving the context ends its loader's workers."""
@@ -125,7 +92,7 @@ def open_job(setting: Setting) -> Iterator[Job]:
                 network,
                 val_loader,
                 num_samples=len(val),
-                batch_size=evaluation_batch_size(recipe),
+                batch_size=choose_batch_size(recipe),
                 normalize=normalize,
                 runtime=runtime,
                 progress=lambda done, total: setting.phase("validating", done, total),
@@ -153,11 +120,6 @@ def open_job(setting: Setting) -> Iterator[Job]:
             log=setting.log,
         )
         yield job
-
-
-def evaluation_batch_size(recipe: Recipe) -> int:
-    """Return the samples of an evaluation's forward pass: no gradients, so twice the training batch fits."""
-    return recipe.evaluate.batch_size or 2 * recipe.train.batch_size
 
 
 def save_job(job: Job, state: TrainState, folder: Path, *, is_best: bool, epoch_ended: bool) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 from praxiscope.data.loader import build_sample_set
 from praxiscope.data.manifest import Manifest, read_manifest
 from praxiscope.errors import IntegrityError, UsageError
+from praxiscope.evaluation.inputs import build_evaluation_loader, build_input_spec, choose_batch_size
 from praxiscope.evaluation.predict import compute_logits
 from praxiscope.evaluation.predictions import (
     HeadOutputs,
@@ -31,7 +32,6 @@ from praxiscope.runs import atomic
 from praxiscope.runs.checkpoint import best_checkpoint
 from praxiscope.runs.find import find_run
 from praxiscope.runs.rundir import RunDir
-from praxiscope.training.session import build_evaluation_loader, build_input_spec, evaluation_batch_size
 from praxiscope.training.watch import Silent, Watcher
 
 SPLITS = ("train", "val", "test")
@@ -152,7 +152,7 @@ def _predict(
             runtime.place(built.module),
             loader,
             num_samples=len(samples),
-            batch_size=evaluation_batch_size(recipe),
+            batch_size=choose_batch_size(recipe),
             normalize=Normalizer(built.mean, built.std, runtime),
             runtime=runtime,
             progress=lambda done, total: watch.phase(f"evaluating {split}", done, total),

@@ -11,6 +11,7 @@ import torch
 from praxiscope.data.build import build_manifest
 from praxiscope.data.manifest import Manifest, write_manifest
 from praxiscope.errors import DataError, UsageError
+from praxiscope.evaluation.inputs import build_input_spec
 from praxiscope.models.build import BuiltModel, build_model
 from praxiscope.models.runtime import Runtime, choose_device, choose_runtime, tune_allocator
 from praxiscope.recipe.load import dump_recipe, load_recipe
@@ -20,7 +21,6 @@ from praxiscope.runs.checkpoint_files import read_manifests
 from praxiscope.runs.find import find_run
 from praxiscope.runs.rundir import RunDir
 from praxiscope.training.optim import require_optimizer
-from praxiscope.training.session import build_input_spec
 from praxiscope.training.watch import Silent, Watcher
 from praxiscope.workflows.record import describe_resume, describe_start
 from praxiscope.workflows.resume import find_run_to_resume, refuse_changes

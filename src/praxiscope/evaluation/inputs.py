@@ -1,0 +1,51 @@
+"""What a network is fed in evaluation, and in what portions."""
+
+from __future__ import annotations
+
+from typing import cast
+
+from praxiscope.data.loader import BatchReader, Loader, SampleSet, build_loader
+from praxiscope.data.transforms import EvalTransform, InputSpec, Interpolation
+from praxiscope.errors import UsageError
+from praxiscope.models.build import BuiltModel
+from praxiscope.models.runtime import Runtime
+from praxiscope.recipe.schema import Recipe
+from praxiscope.runs.environment import count_cores
+
+
+def build_input_spec(built: BuiltModel, recipe: Recipe, *, evaluation: bool) -> InputSpec:
+    """Return what the network is fed, in training or in evaluation.
+
+    Raises:
+        UsageError: another evaluation size for a network that has one size only.
+    """
+    img_size = built.img_size
+    if evaluation and recipe.evaluate.img_size not in {None, img_size}:
+        if built.card.family != "cnn":
+            raise UsageError(
+                f"evaluate.img_size is {recipe.evaluate.img_size}, but {built.card.name} takes {img_size} px "
+                "only; leave it out, or set model.img_size."
+            )
+        img_size = recipe.evaluate.img_size or img_size
+    return InputSpec(
+        img_size=img_size,
+        interpolation=cast("Interpolation", built.interpolation),
+        crop_pct=recipe.evaluate.crop_pct or built.crop_pct,
+        mean=built.mean,
+    )
+
+
+def build_evaluation_loader(samples: SampleSet, spec: InputSpec, recipe: Recipe, runtime: Runtime) -> Loader:
+    """Return a loader of evaluation batches of a split."""
+    reader = BatchReader(
+        samples=samples,
+        transform=EvalTransform(spec=spec),
+        seed=recipe.seed,
+        max_pixels=recipe.loader.max_pixels,
+    )
+    return build_loader(reader, recipe.loader, device_type=runtime.device.type, cores=count_cores())
+
+
+def choose_batch_size(recipe: Recipe) -> int:
+    """Return the samples of an evaluation's forward pass: no gradients, so twice the training batch fits."""
+    return recipe.evaluate.batch_size or 2 * recipe.train.batch_size
