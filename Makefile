@@ -7,7 +7,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
 BIN := .venv/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test soak format clean
+.PHONY: demo test soak coverage format clean
 
 demo: .venv/.run
 	$(BIN)/praxiscope demo
@@ -22,6 +22,9 @@ test: .venv/.dev
 # The reliability promises at their full counts: about an hour on two cores.
 soak: .venv/.dev
 	$(BIN)/pytest -m soak --durations=10
+
+coverage: .venv/.dev
+	$(BIN)/pytest -m "not soak" --cov --cov-report=term-missing:skip-covered
 
 format: .venv/.dev
 	$(BIN)/ruff format .

@@ -320,8 +320,8 @@ def _assert_gone(workers: list[object]) -> None:
 @needs_fifo
 @pytest.mark.soak
 def test_a_hung_or_failing_worker_process_is_named_and_ended(own_samples, fifo):
-    with Loader(reader_of(own_samples), LoaderSection(timeout_s=4), workers=2, process=True) as loader:
-        with pytest.raises(SampleFailed, match="No batch within 4 s") as caught:
+    with Loader(reader_of(own_samples), LoaderSection(timeout_s=12), workers=2, process=True) as loader:
+        with pytest.raises(SampleFailed, match="No batch within 12 s") as caught:
             list(loader.batches(plan_evaluation(36, 6)))
         assert caught.value.sample_ids == (own_samples.sample_ids[9],)
         workers = loader._makers._workers  # type: ignore[union-attr]

@@ -412,12 +412,12 @@ class _Processes:
         """Return the next batch; the time that workers take to start doesn't count as a stall."""
         patience = math.ceil(_START_S / self._section.timeout_s)
         while True:
+            starting = _STARTING in self._report
             try:
                 return next(iterator)
             except RuntimeError as error:
-                starting = str(error).startswith("DataLoader timed out") and _STARTING in self._report
                 patience -= 1
-                if not starting or patience <= 0:
+                if not starting or patience <= 0 or not str(error).startswith("DataLoader timed out"):
                     raise
 
     @contextlib.contextmanager
