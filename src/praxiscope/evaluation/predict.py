@@ -17,7 +17,7 @@ from praxiscope.stats.confusion import compute_confusion, compute_scores
 from praxiscope.stats.topk import compute_topk
 
 
-def compute_logits(
+def compute_logits(  # noqa: PLR0913 - all but two name a part of the evaluation
     module: nn.Module,
     loader: Loader,
     *,
@@ -25,6 +25,7 @@ def compute_logits(
     batch_size: int,
     normalize: Normalizer,
     runtime: Runtime,
+    flip: bool = False,
     progress: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> npt.NDArray[np.float32]:
     """Run the model over a split: every sample exactly once, nothing padded, in the order of its rows.
@@ -36,6 +37,7 @@ def compute_logits(
         batch_size: samples of a forward pass.
         normalize: uint8 batch -> the model's input.
         runtime: device and precision.
+        flip: average the logits of each image and its mirror image.
         progress: called with samples done and N.
 
     Returns:
@@ -51,9 +53,12 @@ def compute_logits(
     try:
         with torch.inference_mode():
             for batch in loader.batches(plan_evaluation(num_samples, batch_size)):
+                images = normalize(batch.images)
                 with runtime.autocast():
-                    logits = module(normalize(batch.images))
-                parts.append(logits.float().cpu().numpy())
+                    logits = module(images).float()
+                    if flip:
+                        logits = (logits + module(images.flip(3)).float()) / 2
+                parts.append(logits.cpu().numpy())
                 done += len(batch.rows)
                 progress(done, num_samples)
     finally:

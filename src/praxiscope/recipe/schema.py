@@ -199,6 +199,8 @@ class EvaluateSection(Section):
     it was trained at (Touvron et al. 2019, "Fixing the train-test resolution discrepancy")."""
     crop_pct: Annotated[float, Field(gt=0.0, le=1.0)] | None = None
     """Share of the resized short side that the centre crop keeps; the model's own where not given."""
+    flip: bool = False
+    """Average the logits of each image and its mirror image: two views, at twice the cost."""
     resamples: Annotated[int, Field(ge=100)] = 2000
     """Bootstrap resamples behind each interval."""
 

@@ -95,6 +95,7 @@ def open_job(setting: Setting) -> Iterator[Job]:
                 batch_size=choose_batch_size(recipe),
                 normalize=normalize,
                 runtime=runtime,
+                flip=recipe.evaluate.flip,
                 progress=lambda done, total: setting.phase("validating", done, total),
             )
             _check_logits(logits, val, runtime)

@@ -155,6 +155,7 @@ def _predict(
             batch_size=choose_batch_size(recipe),
             normalize=Normalizer(built.mean, built.std, runtime),
             runtime=runtime,
+            flip=recipe.evaluate.flip,
             progress=lambda done, total: watch.phase(f"evaluating {split}", done, total),
         )
     rows = manifest.usable(split).to_pylist()
