@@ -8,6 +8,7 @@ from praxiscope.errors import UsageError
 from praxiscope.recipe.load import (
     compute_recipe_differences,
     compute_recipe_fingerprint,
+    compute_saved_fingerprint,
     dump_recipe,
     list_defaults,
     list_keys,
@@ -38,13 +39,23 @@ def test_har_recipes_are_as_published():
     resnet, vit = load_recipe("har-resnet18"), load_recipe("har-vit-b16")
     for recipe, batch_size, lr in ((resnet, 64, 1e-3), (vit, 32, 5e-5)):
         assert (recipe.train.batch_size, recipe.train.lr, recipe.train.epochs) == (batch_size, lr, 15)
-        assert (recipe.train.opt, recipe.train.schedule, recipe.train.precision) == ("adamw", "cosine", "fp16")
-        assert (recipe.augment.policy, recipe.model.img_size, recipe.model.pretrained) == ("autoaugment", 224, True)
+        assert (recipe.train.opt, recipe.train.schedule, recipe.train.precision) == (
+            "adamw",
+            "cosine",
+            "fp16",
+        )
+        assert (recipe.augment.policy, recipe.model.img_size, recipe.model.pretrained) == (
+            "autoaugment",
+            224,
+            True,
+        )
         assert recipe.train.monitor == "val/top1"
 
 
 def test_set_wins_over_the_file_and_reads_exponents_without_a_dot():
-    recipe = load_recipe("har-vit-b16", ["train.lr=3e-5", "train.epochs=2", "model.freeze=[blocks.0, cls_token]"])
+    recipe = load_recipe(
+        "har-vit-b16", ["train.lr=3e-5", "train.epochs=2", "model.freeze=[blocks.0, cls_token]"]
+    )
     assert recipe.train.lr == 3e-5
     assert recipe.train.epochs == 2
     assert recipe.model.freeze == ("blocks.0", "cls_token")
@@ -56,8 +67,16 @@ def test_a_saved_recipe_loads_as_the_same_recipe(tmp_path):
     path.write_text(dump_recipe(recipe), encoding="utf-8")
     again = load_recipe(path)
     assert again == recipe
-    assert compute_recipe_fingerprint(again) == compute_recipe_fingerprint(recipe)
-    assert compute_recipe_fingerprint(load_recipe("har-efficientnet-lite0")) != compute_recipe_fingerprint(recipe)
+    assert (
+        compute_recipe_fingerprint(again)
+        == compute_recipe_fingerprint(recipe)
+        == compute_saved_fingerprint(path)
+    )
+    path.write_text(dump_recipe(recipe).replace("seed: 7", "seed: 8"), encoding="utf-8")
+    assert compute_saved_fingerprint(path) != compute_recipe_fingerprint(recipe)
+    assert compute_recipe_fingerprint(load_recipe("har-efficientnet-lite0")) != compute_recipe_fingerprint(
+        recipe
+    )
 
 
 def test_extends_merges_one_level_and_refuses_two(tmp_path):

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from class_folders import write_class_folders
 from torch import nn
 
+from class_folders import write_class_folders
 from praxiscope.data.build import build_manifest
 from praxiscope.data.loader import build_sample_set
 from praxiscope.data.transforms import InputSpec
@@ -23,7 +23,8 @@ class _LeftAndRight(nn.Module):
 
     def forward(self, images_BCHW: torch.Tensor) -> torch.Tensor:
         half = images_BCHW.shape[3] // 2
-        return torch.stack([images_BCHW[..., :half].mean((1, 2, 3)), images_BCHW[..., half:].mean((1, 2, 3))], 1)
+        halves = images_BCHW[..., :half], images_BCHW[..., half:]
+        return torch.stack([side.mean((1, 2, 3)) for side in halves], 1)
 
 
 def test_flip_averages_an_image_and_its_mirror_image(tmp_path: Path) -> None:

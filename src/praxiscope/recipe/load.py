@@ -132,8 +132,16 @@ def dump_recipe(recipe: Recipe) -> str:
 
 def compute_recipe_fingerprint(recipe: Recipe) -> str:
     """Return the sha256 of the recipe's canonical JSON, in hex."""
-    canonical = json.dumps(recipe.model_dump(mode="json"), sort_keys=True, ensure_ascii=True)
-    return hashlib.sha256(canonical.encode()).hexdigest()
+    return _hash(recipe.model_dump(mode="json"))
+
+
+def compute_saved_fingerprint(path: Path) -> str:
+    """Return the fingerprint of a resolved recipe as it was saved, whatever keys have been added since.
+
+    Raises:
+        UsageError: the file is no YAML.
+    """
+    return _hash(parse_yaml(path.read_text(encoding="utf-8"), origin=f"'{path}'"))
 
 
 def compute_recipe_differences(old: Recipe, new: Recipe) -> list[str]:
@@ -163,6 +171,10 @@ def _walk(model: type[BaseModel], prefix: str) -> list[str]:
         else:
             keys.append(f"{prefix}{name}")
     return keys
+
+
+def _hash(content: Any) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True, ensure_ascii=True).encode()).hexdigest()
 
 
 def _read(source: str | Path | Mapping[str, Any]) -> tuple[dict[str, Any], str]:

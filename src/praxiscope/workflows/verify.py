@@ -13,7 +13,7 @@ from praxiscope.errors import DataError, IntegrityError, UsageError
 from praxiscope.evaluation.predictions import Predictions, read_predictions
 from praxiscope.evaluation.scores import compute_metrics
 from praxiscope.models.state import compute_weights_sha256
-from praxiscope.recipe.load import compute_recipe_fingerprint, load_recipe
+from praxiscope.recipe.load import compute_saved_fingerprint, load_recipe
 from praxiscope.recipe.schema import Recipe
 from praxiscope.runs import atomic
 from praxiscope.runs.checkpoint import read_checkpoint
@@ -78,7 +78,7 @@ def verify(
 
 
 def _check_recipe(run: RunDir, stored: dict[str, Any]) -> Check:
-    fingerprint = compute_recipe_fingerprint(load_recipe(run.recipe))
+    fingerprint = compute_saved_fingerprint(run.recipe)
     noted = [note for note in stored.get("notes", []) if note.startswith("changed on resume")]
     same = fingerprint == stored["recipe_fingerprint"] or bool(noted)
     problem = (
