@@ -22,8 +22,12 @@ class CommandServer:
     def __enter__(self) -> Self:
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
         self._server = subprocess.Popen(
-            [sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
-        )  # fmt: skip
+            [sys.executable, __file__],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=environment,
+        )
         assert self._ask({"do": "hello"}) == {"ready": True}
         return self
 
@@ -38,7 +42,7 @@ class CommandServer:
         """Start ``praxiscope ARGUMENTS``; return its process id. ``log`` gets what it prints."""
         return int(self._ask({"do": "start", "arguments": list(arguments), "log": str(log)})["pid"])
 
-    def wait(self, pid: int, *, timeout_s: float = 120) -> int:
+    def wait(self, pid: int, *, timeout_s: float = 600) -> int:
         """Return how a command ended: its exit code, or the negative number of the signal that ended it."""
         deadline = time.monotonic() + timeout_s
         while time.monotonic() < deadline:

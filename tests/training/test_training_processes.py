@@ -64,7 +64,7 @@ class Trainings:
         return self.log.read_text(encoding="utf-8")
 
 
-def _wait_until(condition: Callable[[], Any], *, timeout_s: float = 60) -> Any:
+def _wait_until(condition: Callable[[], Any], *, timeout_s: float = 300) -> Any:
     deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline:
         if found := condition():
@@ -98,7 +98,7 @@ def _kill_and_resume(trainings: Trainings, output: Path, *, kills: int, last_ste
             time.sleep(rng.uniform(0, 0.6))
         else:  # a step or two on, so that the run gets on
             goal = _read_step(run) + rng.randint(1, max(1, last_step // (2 * kills)))
-            _wait_until(lambda goal=goal: _read_step(run) >= goal or not _is_alive(pid))
+            _wait_until(lambda goal=goal, pid=pid: _read_step(run) >= goal or not _is_alive(pid))
             time.sleep(rng.uniform(0, 0.06))
         os.kill(pid, signal.SIGKILL)
         assert trainings.server.wait(pid) == -signal.SIGKILL, "it had ended before it was killed"
@@ -119,7 +119,7 @@ def _is_alive(pid: int) -> bool:
 
 
 @pytest.mark.parametrize(
-    ("kills", "epochs"), [pytest.param(4, 8), pytest.param(50, 60, marks=pytest.mark.soak)]
+    ("kills", "epochs"), [pytest.param(4, 6), pytest.param(50, 60, marks=pytest.mark.soak)]
 )
 def test_killed_and_resumed_is_the_uninterrupted_run(kills, epochs, server, noise_folder, tmp_path):
     trainings = Trainings(server, noise_folder, tmp_path, epochs=epochs)
@@ -138,20 +138,16 @@ def test_stopped_by_signals_and_resumed_is_the_same_run(server, noise_folder, tm
     whole = trainings.run_whole(tmp_path / "whole")
     output = tmp_path / "stopped"
     pid, run = _begin(trainings, output)
-    stops = [
-        (signal.SIGTERM, 75, "preempted"),
-        (signal.SIGUSR1, 75, "preempted"),
-        (signal.SIGINT, 130, "interrupted"),
-    ]
-    for number, code, state in stops:
+    stops = {signal.SIGTERM: "preempted", signal.SIGUSR1: "preempted", signal.SIGINT: "interrupted"}
+    for number, state in stops.items():
         step = _read_step(run)
         os.kill(pid, number)
-        assert server.wait(pid) == code, trainings.read_log()
+        assert server.wait(pid) == (75 if state == "preempted" else 130), trainings.read_log()
         assert read_status(run)["state"] == state
         assert read_status(run)["step"] == _read_step(run) >= step
         pid = trainings.start(output, "--resume")
         _wait_until(lambda: read_status(run)["state"] == "running")
-        _wait_until(lambda goal=_read_step(run): _read_step(run) > goal)
+        _wait_until(lambda: _read_step(run) > read_status(run)["step"] or read_status(run)["state"] == "done")
     assert server.wait(pid) == 0, trainings.read_log()
     assert read_status(run)["state"] == "done"
     assert digest(run) == digest(whole)
@@ -213,7 +209,7 @@ def test_the_installed_command_stops_cleanly_with_nothing_left(noise_folder, tmp
             start_new_session=True,
             env={**os.environ, "OMP_NUM_THREADS": "1"},
         )
-        run = _wait_until(lambda: next(iter(list_runs(tmp_path / "runs")), None), timeout_s=300)
+        run = _wait_until(lambda: next(iter(list_runs(tmp_path / "runs")), None))
         _wait_until(lambda: len(run.read_metrics()) > 0, timeout_s=300)  # both loaders' workers are there
         assert len(_list_group(process.pid)) > 2
         os.killpg(process.pid, signal.SIGTERM)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +26,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "drop-path": {"model.name": "test_vit", "model.drop_path_rate": 0.3, "train.layer_decay": 0.7},
     "accumulation": {"train.batch_size": 6, "train.accum_steps": 2},
     "plateau": {
-        "train.schedule": "plateau", "train.patience_epochs": 0, "train.epochs": 3, "train.monitor": "val/top1",
-        "train.decay_rate": 0.3,
+        "train.schedule": "plateau", "train.patience_epochs": 0, "train.epochs": 3,
+        "train.monitor": "val/top1", "train.decay_rate": 0.3,
     },
     "warm-up": {"train.warmup_epochs": 1, "train.schedule": "cosine", "train.min_lr": 1e-5},
     "frozen": {"model.freeze": ["layer1", "layer2"], "train.ema_decay": 0.9},
@@ -98,12 +99,10 @@ def test_a_stop_in_the_epoch_that_ends_the_run_early_is_the_end(noise_folder, tm
 
 @pytest.mark.parametrize(("number", "kind"), [("SIGTERM", Preempted), ("SIGINT", Interrupted)])
 def test_through_the_api_with_a_real_signal(number, kind, noise_folder, tmp_path):
-    import signal
-
     recipe = build_recipe()
     whole = px.train(recipe, data=noise_folder, output=tmp_path / "whole")
+    watch = stopping_at(4, getattr(signal, number))
     with pytest.raises(kind, match=r"Stopped and saved at step 4, in epoch 2\. Add --resume"):
-        watch = stopping_at(4, getattr(signal, number))
         px.train(recipe, data=noise_folder, output=tmp_path / "runs", watch=watch)
     run = px.find_run("tiny@latest", root=tmp_path / "runs")
     assert run.read_status()["state"] == kind.__name__.lower()

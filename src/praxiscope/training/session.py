@@ -98,7 +98,7 @@ def open_job(setting: Setting) -> Iterator[Job]:
                 flip=recipe.evaluate.flip,
                 progress=lambda done, total: setting.phase("validating", done, total),
             )
-            _check_logits(logits, val, runtime)
+            _check_logits(logits, val, runtime, lr=max(group["lr"] for group in optimizer.param_groups))
             return compute_epoch_scores(logits, val.targets, "val")
 
         job: Job
@@ -188,8 +188,8 @@ def _load_network(module: torch.nn.Module, checkpoint: Checkpoint, group: str) -
         module.load_state_dict(checkpoint.groups[group], strict=True)
     except RuntimeError as problem:
         raise UsageError(
-            f"{checkpoint.path} is of another network ({' '.join(str(problem).split())[:200]}). Another model "
-            "or other labels need a new run: start one without --resume."
+            f"{checkpoint.path} is of another network ({' '.join(str(problem).split())[:200]}). "
+            "Another model or other labels need a new run: start one without --resume."
         ) from problem
 
 
@@ -215,12 +215,15 @@ def _fingerprint_plan(job: Job) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _check_logits(logits: npt.NDArray[np.float32], samples: SampleSet, runtime: Runtime) -> None:
+def _check_logits(
+    logits: npt.NDArray[np.float32], samples: SampleSet, runtime: Runtime, *, lr: float
+) -> None:
     """Never let a validation that isn't finite be scored, logged and chosen (C6)."""
     broken = np.flatnonzero(~np.isfinite(logits).all(axis=1))
     if broken.size:
         raise Diverged(
             f"Validation gave logits that are not finite for {broken.size} of {len(samples)} samples "
-            f"(first {samples.sample_ids[broken[0]]}), precision {runtime.precision}. The last checkpoint is "
-            "from before this. Try a lower --lr, a warm-up (--warmup-epochs), or --amp fp32."
+            f"(first {samples.sample_ids[broken[0]]}) after training at learning rate {lr:.3g}, precision "
+            f"{runtime.precision}. The last checkpoint is from before this. Try a lower --lr, a warm-up "
+            "(--warmup-epochs), or --amp fp32."
         )
