@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from PIL import Image
 from training_parts import Acting, build_recipe, digest, read_latest, read_status, stopping_at
 
 import praxiscope as px
 from praxiscope.cli.main import main
 from praxiscope.data.loader import SampleFailed
-from praxiscope.errors import Diverged, PraxiscopeError, Preempted, UsageError
+from praxiscope.errors import Diverged, Preempted, UsageError
+from praxiscope.models import runtime as runtime_module
 from praxiscope.models.state import compute_weights_sha256
 from praxiscope.recipe.load import dump_recipe
 from praxiscope.runs.checkpoint import best_checkpoint
@@ -397,7 +397,7 @@ def test_what_the_weights_do_not_fit_is_refused_even_then(mutation, own_stopped)
     else:
         overrides = {mutation: write_value(RECIPE_MUTATIONS[mutation])}
     before = digest(run)
-    with pytest.raises(UsageError, match="--allow-changes: what .* has learned can't go on with"):
+    with pytest.raises(UsageError, match=r"--allow-changes: what .* has learned can't go on with"):
         px.train(build_recipe(overrides), data=data, resume=run.path, allow_changes=True)
     assert digest(run) == before
     assert run.recipe.read_text(encoding="utf-8") == dump_recipe(build_recipe())
@@ -409,20 +409,21 @@ def test_a_run_that_was_killed_before_it_began_is_named(own_stopped):
     run.write_run_json(created)
     for path in (run.recipe, run.manifest):
         path.unlink()
-    with pytest.raises(PraxiscopeError):
-        px.train(build_recipe(), data=data, resume=run.path)
-    with pytest.raises(UsageError, match="there is no run of 'tiny'"):
+    for recipe in (build_recipe(), None):
+        with pytest.raises(UsageError, match="was stopped before it began"):
+            px.train(recipe, data=data, resume=run.path)
+    with pytest.raises(UsageError, match=r"there is no run of 'tiny' in .*; start one without --resume"):
         px.train(build_recipe(), data=data, output=run.path.parents[1], resume=True)
 
 
-def test_a_resumed_run_keeps_its_precision(own_stopped, monkeypatch):
+@pytest.mark.parametrize(("gain", "precision"), [(0.5, "fp32"), (2.0, "bf16")])
+def test_a_resumed_run_keeps_its_precision(gain, precision, noise_folder, tmp_path, monkeypatch):
     """What is measured can differ from day to day; a run's arithmetic must not."""
-    data, run = own_stopped
-    from praxiscope.models import runtime as runtime_module
-
-    monkeypatch.setattr(runtime_module, "measure_bf16_gain", lambda _family: 100.0)
-    px.train(build_recipe(), data=data, resume=run.path)
-    assert "cpu, fp32" in run.train_log.read_text(encoding="utf-8").splitlines()[-6:].__str__() or (
-        run.read_run_json()["environment"]["precision"] == "fp32"
-    )
-    assert torch.get_num_threads() == 1
+    recipe = build_recipe({"train.precision": "auto", "train.epochs": 1})
+    monkeypatch.setattr(runtime_module, "measure_bf16_gain", lambda _family: gain)
+    with pytest.raises(Preempted):
+        px.train(recipe, data=noise_folder, output=tmp_path, watch=stopping_at(1))
+    monkeypatch.setattr(runtime_module, "measure_bf16_gain", lambda _family: 1 / gain)
+    watch = Acting()
+    px.train(recipe, data=noise_folder, output=tmp_path, resume=True, watch=watch)
+    assert any(f"cpu, {precision} (" in note for note in watch.notes)

@@ -95,6 +95,12 @@ class AugmentSection(Section):
     """Brightness, contrast and saturation are multiplied by a factor within 1 -+ this."""
     random_erasing: Probability = 0.0
     """Probability that a rectangle is replaced by the mean colour (Zhong et al. 2020)."""
+    mixup: NonNegative = 0.0
+    """Alpha of MixUp's Beta distribution (Zhang et al. 2018); 0 for none."""
+    cutmix: NonNegative = 0.0
+    """Alpha of CutMix's Beta distribution (Yun et al. 2019); 0 for none. With both, each batch draws one."""
+    mix_prob: Probability = 1.0
+    """Share of batches that are mixed at all."""
 
     @model_validator(mode="after")
     def _check_order(self) -> AugmentSection:

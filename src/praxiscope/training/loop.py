@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -22,6 +23,7 @@ from praxiscope.models.runtime import Normalizer, Runtime, read_peak_memory_mib
 from praxiscope.recipe.schema import Recipe
 from praxiscope.tensors import Batch
 from praxiscope.training.ema import Ema
+from praxiscope.training.mixing import mix_batch
 from praxiscope.training.optim import set_lr
 from praxiscope.training.schedule import compute_lr
 from praxiscope.training.signals import StopFlag
@@ -34,6 +36,7 @@ _ADVICE = (
     "--set train.clip_grad=1, or --amp fp32."
 )
 _SEED_STRIDE = 1_000_003  # keeps the dropout streams of two seeds apart
+_MIX = 3  # and mixing apart from order and augmentation
 
 Row = dict[str, float | int]
 
@@ -145,9 +148,16 @@ def _update(job: Job, batches: Sequence[Batch], state: TrainState, lr: float) ->
     for number, batch in enumerate(batches):
         torch.manual_seed(job.recipe.seed * _SEED_STRIDE + state.step * 64 + number)
         targets = batch.targets.to(job.runtime.device, non_blocking=True)
+        images, goals = mix_batch(
+            job.normalize(batch.images),
+            targets,
+            job.recipe.augment,
+            num_classes=job.num_classes,
+            rng=np.random.default_rng([job.recipe.seed, state.step, number, _MIX]),
+        )
         with job.runtime.autocast():
-            logits = job.module(job.normalize(batch.images))
-        loss_sum = _compute_loss(logits.float(), targets, job.recipe.train.smoothing)
+            logits = job.module(images)
+        loss_sum = _compute_loss(logits.float(), goals, job.recipe.train.smoothing)
         job.scaler.scale(loss_sum / total).backward()  # type: ignore[no-untyped-call]
         loss += _count(state, logits.detach(), targets, loss_sum)
     job.scaler.unscale_(job.optimizer)
@@ -163,8 +173,8 @@ def _update(job: Job, batches: Sequence[Batch], state: TrainState, lr: float) ->
     job.optimizer.zero_grad(set_to_none=True)
 
 
-def _compute_loss(logits_BK: Tensor, targets_B: Tensor, smoothing: float) -> Tensor:
-    return nn.functional.cross_entropy(logits_BK, targets_B, label_smoothing=smoothing, reduction="sum")
+def _compute_loss(logits_BK: Tensor, goals: Tensor, smoothing: float) -> Tensor:
+    return nn.functional.cross_entropy(logits_BK, goals, label_smoothing=smoothing, reduction="sum")
 
 
 def _count(state: TrainState, logits_BK: Tensor, targets_B: Tensor, loss_sum: Tensor) -> float:

@@ -71,10 +71,6 @@ def refuse_changes(run: RunDir, recipe: Recipe, manifest: Manifest, *, allow: bo
         UsageError: something that changes the result differs and ``allow`` is false, or the weights don't fit
             what differs; each is named.
     """
-    if (
-        "recipe_fingerprint" not in run.read_run_json()
-    ):  # the last thing that is written before the first step
-        raise UsageError(f"{run.path} was stopped before it began; start a new run without --resume.")
     changes = compute_recipe_differences(load_recipe(run.recipe), recipe)
     differences = [line for line in changes if not line.startswith(_FREE)]
     stored = read_manifest(run.manifest)

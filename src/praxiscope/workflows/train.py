@@ -103,8 +103,11 @@ def _complete(
     """Fill in what a named run knows already."""
     if isinstance(resume, (str, Path)):
         run = find_run(str(resume), root=output)
+        stored = run.read_run_json()
+        if "data" not in stored:
+            raise UsageError(f"{run.path} was stopped before it began; start a new run without --resume.")
         recipe = recipe or load_recipe(run.recipe)
-        data = data or run.read_run_json()["data"]["root"]
+        data = data or stored["data"]["root"]
     if recipe is None:
         raise UsageError(
             "Which recipe? Name one (praxiscope recipes), or --model, or --resume a run's folder."
