@@ -77,7 +77,9 @@ def test_links_lead_somewhere():
 def test_python_in_the_readme_runs(photos, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert photos == tmp_path / "photos"
-    code = re.search(r"^```python\n(.*?)^```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+    code = re.search(
+        r"^```python\n(.*?)^```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE
+    )
     assert code is not None
     quick = code.group(1).replace(
         '"train.epochs": 2', '"train.epochs": 1, "train.warmup_epochs": 0, "model.img_size": 32'

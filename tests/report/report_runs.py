@@ -12,7 +12,12 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from praxiscope.data.manifest import Finding, Manifest, build_table, write_manifest
-from praxiscope.evaluation.predictions import HeadOutputs, PredictionsInfo, build_predictions, write_predictions
+from praxiscope.evaluation.predictions import (
+    HeadOutputs,
+    PredictionsInfo,
+    build_predictions,
+    write_predictions,
+)
 from praxiscope.evaluation.scores import compute_metrics
 from praxiscope.runs.atomic import write_json
 from praxiscope.runs.rundir import RunDir

@@ -98,6 +98,7 @@ def test_dropout_differs_between_the_batches_of_a_step(noise_folder, tmp_path, m
     monkeypatch.setattr(loop_module.torch, "manual_seed", seeds.append)
     recipe = build_recipe({"train.batch_size": 6, "train.accum_steps": 3})
     with opened(recipe, read_data(noise_folder, recipe), RunDir.create(tmp_path, "run")) as (job, state, _):
+        seeds.clear()
         run_epochs(job, state)
     assert len(seeds) == len(set(seeds)) == 12
 
@@ -129,7 +130,7 @@ def poison_weight(value: float, step: int) -> Callable[[Job, pytest.MonkeyPatch]
 
         def hook(module: nn.Module, _inputs: object) -> None:
             if module.training and next(calls) == step:
-                next(iter(module.parameters())).data.view(-1)[0] = value
+                next(iter(module.parameters())).data[0] = value
 
         job.module.register_forward_pre_hook(hook)
         return job
@@ -221,23 +222,31 @@ def state_lr(recipe: Any, step: int) -> float:
     return 0.5 * recipe.train.lr * (1 + math.cos(math.pi * (step - 1) / 6))
 
 
-@pytest.mark.parametrize("lr", [1e60, 1e20])
+def break_weights_after_a_step(job: Job) -> Job:
+    def overflow(*_arguments: object) -> None:
+        next(iter(job.module.parameters())).data[0] = math.inf
+
+    job.optimizer.register_step_post_hook(overflow)
+    return job
+
+
+@pytest.mark.parametrize("broken", ["weights", "activations"])
 @pytest.mark.parametrize(("batch_size", "every_minutes"), [(36, None), (12, 1e-9), (12, None)])
-def test_weights_that_a_learning_rate_has_broken_are_never_saved(
-    lr, batch_size, every_minutes, noise_folder, tmp_path
-):
-    """Finite gradients, infinite weights (1e60) or activations (1e20): at an epoch's end, a save, a step."""
+def test_what_a_step_has_broken_is_never_saved(broken, batch_size, every_minutes, noise_folder, tmp_path):
+    """Finite gradients, then infinite weights, or such that overflow: at an epoch's end, a save, a step."""
     recipe = build_recipe(
-        {"train.lr": lr, "train.opt": "sgd", "train.schedule": "constant", "train.batch_size": batch_size,
+        {"train.lr": 1e20, "train.opt": "sgd", "train.schedule": "constant", "train.batch_size": batch_size,
          "train.checkpoint_every_minutes": every_minutes, "train.epochs": 3}
     )  # fmt: skip
     run = RunDir.create(tmp_path, "run")
-    stopped = train_session(recipe, read_data(noise_folder, recipe), run)
+    manifest = read_data(noise_folder, recipe)
+    change = break_weights_after_a_step if broken == "weights" else lambda job: job
+    stopped = train_session(recipe, manifest, run, change=change)
     assert isinstance(stopped, Diverged)
-    assert f"at learning rate {lr:.3g}" in str(stopped)
+    assert "at learning rate 1e+20" in str(stopped)
     assert run.read_metrics() == []
-    if lr == 1e60:
-        assert not list(run.checkpoints.iterdir())
+    if broken == "weights":
+        assert not run.checkpoints.exists() or not list(run.checkpoints.iterdir())
 
 
 def test_a_validation_that_is_not_finite_is_never_the_best(noise_folder, tmp_path):
@@ -284,13 +293,22 @@ def scale(monkeypatch):
     return use
 
 
+def overflow_above_2_to_14(job: Job) -> Job:
+    """Make gradients overflow as fp16's do: until the scale has been halved often enough."""
+    next(iter(job.module.parameters())).register_hook(
+        lambda grad: grad * math.inf if job.scaler.get_scale() > 2.0**14 else grad
+    )
+    return job
+
+
 def test_a_step_that_the_scaler_leaves_out_advances_nothing(scale, noise_folder, tmp_path):
-    """C7: at a scale of 2^127 gradients overflow until it is halved often enough."""
-    scale(2.0**127)
+    """C7."""
+    scale(2.0**17)
     recipe = build_recipe({"train.warmup_epochs": 1, "train.epochs": 12, "train.ema_decay": 0.9})
     rates: list[tuple[int, float]] = []
     run = RunDir.create(tmp_path, "run")
-    with opened(recipe, read_data(noise_folder, recipe), run) as (job, state, _notes):
+    manifest = read_data(noise_folder, recipe)
+    with opened(recipe, manifest, run, change=overflow_above_2_to_14) as (job, state, _notes):
         start = compute_parameters_sha256(job.module)
 
         def look(progress: Any) -> None:
@@ -301,13 +319,12 @@ def test_a_step_that_the_scaler_leaves_out_advances_nothing(scale, noise_folder,
 
         run_epochs(job, state, Acting(look))
         assert compute_parameters_sha256(job.module) != start
-    assert state.skipped_steps >= 1
-    assert state.skipped_in_a_row == 0
+    assert state.skipped_steps > 3, "three at the start, then whenever the scale has grown again"
     assert state.step == 36 - state.skipped_steps
     assert run.read_metrics()[-1]["skipped_steps"] == state.skipped_steps
     steps = [step for step, _rate in rates]
     first = steps.index(1)
-    assert first >= 1
+    assert first == 3
     assert steps == sorted(steps)
     # What was left out is tried again at the rate that it would have had.
     assert len({rate for _step, rate in rates[: first + 1]}) == 1
@@ -344,17 +361,18 @@ def test_an_infinite_norm_of_finite_gradients_is_left_out_too(scale, noise_folde
 
 
 def test_the_scaler_goes_on_where_it_was(scale, noise_folder, tmp_path):
-    scale(2.0**124)
+    scale(2.0**16)
     recipe = build_recipe({"train.epochs": 4})
     manifest = read_data(noise_folder, recipe)
     whole, pieces = (RunDir.create(tmp_path, name) for name in ("whole", "pieces"))
-    assert train_session(recipe, manifest, whole) is None
-    last = read_latest(whole).step
-    for stop_at in (1, 3, 4, last - 1):
-        assert train_session(recipe, manifest, pieces, stop_at=stop_at) is not None
-    assert train_session(recipe, manifest, pieces) is None
+    assert train_session(recipe, manifest, whole, change=overflow_above_2_to_14) is None
+    for stop_at in (1, 4, 6):
+        stopped = train_session(recipe, manifest, pieces, stop_at=stop_at, change=overflow_above_2_to_14)
+        assert stopped is not None
+    assert train_session(recipe, manifest, pieces, change=overflow_above_2_to_14) is None
     assert digest(pieces) == digest(whole)
-    assert 0 < digest(whole)["state"]["scaler"]["scale"] != 2.0**124
+    assert digest(whole)["state"]["scaler"]["scale"] <= 2.0**15
+    assert digest(whole)["state"]["skipped_steps"] > 2
 
 
 # ------------------------------------------------------------------------------ frozen, averaged
@@ -395,8 +413,7 @@ def test_without_freezing_batchnorm_statistics_move(noise_folder, tmp_path):
 def test_the_average_follows_the_formula():
     module = nn.Sequential(nn.Linear(2, 1, bias=False), nn.BatchNorm1d(1))
     ema = Ema(module, 0.99)
-    values = [float(module[0].weight[0, 0])]
-    expected = values[0]
+    expected = module[0].weight[0, 0].item()
     for step in range(1, 6):
         with torch.no_grad():
             module[0].weight.fill_(float(step))
@@ -404,7 +421,7 @@ def test_the_average_follows_the_formula():
         ema.update(module, step=step)
         decay = min(0.99, (1 + step) / (10 + step))
         expected = decay * expected + (1 - decay) * step
-        assert float(ema.module[0].weight[0, 0]) == pytest.approx(expected, rel=1e-6)
+        assert ema.module[0].weight[0, 0].item() == pytest.approx(expected, rel=1e-6)
         assert int(ema.module[1].num_batches_tracked) == step
     assert not any(parameter.requires_grad for parameter in ema.module.parameters())
 

@@ -50,6 +50,8 @@ def train(  # noqa: PLR0913, PLR0917 - one parameter a flag
     ] = None,
     warmup_epochs: Annotated[float | None, typer.Option(metavar="X")] = None,
     smoothing: Annotated[float | None, typer.Option(metavar="X", help="Label smoothing.")] = None,
+    mixup: Annotated[float | None, typer.Option(metavar="ALPHA", help="MixUp; 0 for none.")] = None,
+    cutmix: Annotated[float | None, typer.Option(metavar="ALPHA", help="CutMix; 0 for none.")] = None,
     amp: Annotated[str | None, typer.Option(metavar="P", help="Precision: auto, fp32, bf16, fp16.")] = None,
     img_size: Annotated[int | None, typer.Option(metavar="PX")] = None,
     pretrained: Annotated[
@@ -83,6 +85,7 @@ def train(  # noqa: PLR0913, PLR0917 - one parameter a flag
         "train.epochs": epochs, "train.batch_size": batch_size, "train.lr": lr, "train.opt": opt,
         "train.weight_decay": weight_decay, "train.warmup_epochs": warmup_epochs,
         "train.smoothing": smoothing, "train.precision": amp,
+        "augment.mixup": mixup, "augment.cutmix": cutmix,
         "loader.workers": workers, "seed": seed,
     }  # fmt: skip
     overrides = collect_overrides(flags, settings or ())

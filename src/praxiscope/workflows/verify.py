@@ -79,8 +79,7 @@ def verify(
 
 def _check_recipe(run: RunDir, stored: dict[str, Any]) -> Check:
     fingerprint = compute_saved_fingerprint(run.recipe)
-    noted = [note for note in stored.get("notes", []) if note.startswith("changed on resume")]
-    same = fingerprint == stored["recipe_fingerprint"] or bool(noted)
+    same = fingerprint == stored["recipe_fingerprint"]
     problem = (
         f"recipe.yaml has fingerprint {fingerprint[:12]}, run.json says {stored['recipe_fingerprint'][:12]}"
     )
