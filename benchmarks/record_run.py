@@ -39,7 +39,7 @@ def summarize_run(run: RunDir) -> dict[str, Any]:
     data = stored["data"]
     return {
         "recipe": stored["recipe_name"],
-        "command": " ".join(stored["command"]),
+        "command": _shorten(stored["command"]),
         "praxiscope_version": stored["praxiscope_version"],
         "git_commit": stored["git_commit"],
         "machine": {key: stored["environment"].get(key) for key in _MACHINE},
@@ -55,8 +55,18 @@ def summarize_run(run: RunDir) -> dict[str, Any]:
         "test": {
             key: metrics[key] for key in ("num_samples", "num_clean", "all", "clean", "interval", "per_class")
         },
+        "notes": stored["notes"],
         "weights_sha256": metrics["weights_sha256"],
     }
+
+
+def _shorten(command: list[str]) -> str:
+    """Leave out where the runs lie: it is nobody else's folder."""
+    words = list(command)
+    while flag := next((word for word in words if word in {"-o", "--output"}), None):
+        place = words.index(flag)
+        del words[place : place + 2]
+    return " ".join(words)
 
 
 def main() -> None:
