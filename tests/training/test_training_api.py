@@ -287,7 +287,10 @@ def test_a_file_that_breaks_during_training_is_named(fate, own_folder, tmp_path,
 
 def test_divergence_ends_the_command_with_5(noise_folder, tmp_path, capsys):
     file = tmp_path / "tiny.yaml"
-    file.write_text(dump_recipe(build_recipe({"train.lr": 1e20, "train.opt": "sgd"})), encoding="utf-8")
+    file.write_text(
+        dump_recipe(build_recipe({"train.lr": 1e20, "train.opt": "sgd", "train.schedule": "constant"})),
+        encoding="utf-8",
+    )
     with pytest.raises(SystemExit) as end:
         main(["train", str(file), "--data", str(noise_folder), "-o", str(tmp_path / "runs")])
     assert end.value.code == Diverged.exit_code == 5

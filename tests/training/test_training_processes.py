@@ -119,7 +119,7 @@ def _is_alive(pid: int) -> bool:
 
 
 @pytest.mark.parametrize(
-    ("kills", "epochs"), [pytest.param(4, 6), pytest.param(50, 60, marks=pytest.mark.soak)]
+    ("kills", "epochs"), [pytest.param(4, 5), pytest.param(50, 60, marks=pytest.mark.soak)]
 )
 def test_killed_and_resumed_is_the_uninterrupted_run(kills, epochs, server, noise_folder, tmp_path):
     trainings = Trainings(server, noise_folder, tmp_path, epochs=epochs)
@@ -134,7 +134,7 @@ def test_killed_and_resumed_is_the_uninterrupted_run(kills, epochs, server, nois
 
 
 def test_stopped_by_signals_and_resumed_is_the_same_run(server, noise_folder, tmp_path):
-    trainings = Trainings(server, noise_folder, tmp_path, epochs=6)
+    trainings = Trainings(server, noise_folder, tmp_path, epochs=5)
     whole = trainings.run_whole(tmp_path / "whole")
     output = tmp_path / "stopped"
     pid, run = _begin(trainings, output)
@@ -152,26 +152,6 @@ def test_stopped_by_signals_and_resumed_is_the_same_run(server, noise_folder, tm
     assert read_status(run)["state"] == "done"
     assert digest(run) == digest(whole)
     assert trainings.read_log().count("Stopped and saved") == 3
-
-
-def test_a_second_ctrl_c_aborts_at_once_and_leaves_a_run_that_goes_on(server, noise_folder, tmp_path):
-    trainings = Trainings(server, noise_folder, tmp_path, epochs=4)
-    whole = trainings.run_whole(tmp_path / "whole")
-    output = tmp_path / "aborted"
-    pid, run = _begin(trainings, output)
-    os.kill(pid, signal.SIGSTOP)  # so that both arrive before the step in progress is done
-    os.kill(pid, signal.SIGINT)
-    time.sleep(0.05)
-    os.kill(pid, signal.SIGCONT)
-    for _ in range(200):  # equal signals merge while they wait: send until it ends
-        time.sleep(0.005)
-        if not _is_alive(pid):
-            break
-        os.kill(pid, signal.SIGINT)
-    assert server.wait(pid) == 130
-    assert read_status(run)["state"] == "interrupted"
-    assert server.run(trainings.arguments(output, "--resume"), trainings.log) == 0, trainings.read_log()
-    assert digest(run) == digest(whole)
 
 
 @pytest.mark.parametrize("times", [2, pytest.param(20, marks=pytest.mark.soak)])

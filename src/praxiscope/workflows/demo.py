@@ -12,6 +12,8 @@ from praxiscope.workflows.report import report
 from praxiscope.workflows.train import train
 
 RECIPES = ("demo-cnn", "demo-vit")
+# Half of what the stage can play: so a thousand images are enough of each for a small network.
+ACTIONS = ("hold_umbrella", "jump", "kick", "pick_up", "run", "sit_down", "sleep", "sweep")
 
 
 def run_demo(
@@ -29,9 +31,13 @@ def run_demo(
         Each recipe's evaluation.
     """
     watch = watch or Silent()
-    num_classes = len(StageSpec().classes("images"))
-    spec = StageSpec(train_per_action=max(4, images // num_classes))
-    watch.note(f"Rendering {spec.train_per_action} training images of each of {num_classes} actions ...")
+    spec = StageSpec(
+        actions=ACTIONS,
+        train_per_action=max(4, images // len(ACTIONS)),
+        val_per_action=30,
+        test_per_action=50,
+    )
+    watch.note(f"Rendering {len(ACTIONS)} actions, {spec.train_per_action} training images of each ...")
     data = write_stage_images(output / f"stage-{images}", spec, progress=watch.phase)
     overrides = {"train.epochs": 2, "train.warmup_epochs": 0} if quick else {}
     results = {}
