@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -14,6 +15,7 @@ from praxiscope.models.freeze import assert_frozen_unchanged, fingerprint_frozen
 from praxiscope.models.runtime import Runtime
 from praxiscope.recipe.schema import Recipe
 from praxiscope.reporting.figures import write_curves
+from praxiscope.runs.lock import RunLock
 from praxiscope.runs.rundir import RunDir, RunState
 from praxiscope.stats.learning import describe_learning
 from praxiscope.training.log import EpochLog
@@ -33,7 +35,14 @@ _STATES: tuple[tuple[type[BaseException], RunState], ...] = (
 
 
 def run_session(
-    run: RunDir, recipe: Recipe, manifest: Manifest, built: BuiltModel, runtime: Runtime, *, watch: Watcher
+    run: RunDir,
+    recipe: Recipe,
+    manifest: Manifest,
+    built: BuiltModel,
+    runtime: Runtime,
+    *,
+    lock: RunLock,
+    watch: Watcher,
 ) -> RunDir:
     """Train until the recipe's last epoch; the caller holds the run's lock.
 
@@ -56,6 +65,8 @@ def run_session(
             log.note(text)
             watch.note(text)
 
+        if lock.note:
+            note(lock.note)
         note(_describe_begin(built, runtime))
         if without:
             note(
@@ -67,7 +78,7 @@ def run_session(
             run.write_status("running", step=state.step, epoch=state.epoch)
             frozen = fingerprint_frozen(job.module)
             try:
-                fit(job, state, stop=stop, watch=watch)
+                fit(replace(job, save=_guard(job, lock)), state, stop=stop, watch=watch)
                 assert_frozen_unchanged(job.module, frozen)
             except BaseException as problem:
                 _record_stop(run, job, state, started, problem)
@@ -76,6 +87,16 @@ def run_session(
                 raise
             _record_end(run, recipe, state, started, note)
     return run
+
+
+def _guard(job: Job, lock: RunLock) -> Callable[[TrainState, bool, bool], None]:
+    """Return the job's ``save``, refused to a process that slept so long that another took its place."""
+
+    def save(state: TrainState, is_best: bool, epoch_ended: bool) -> None:
+        lock.check()
+        job.save(state, is_best, epoch_ended)
+
+    return save
 
 
 def _describe_begin(built: BuiltModel, runtime: Runtime) -> str:

@@ -78,23 +78,23 @@ def train(  # noqa: PLR0913 - the flags of a command, all but one with a default
         # Model, weights and optimiser before the folder: a misspelt name leaves no run behind.
         parts = _build_parts(recipe, manifest, where=where)
         run = RunDir.create(Path(output), recipe.name)
-        with run.lock():
+        with run.lock() as lock:
             atomic.write_text(run.recipe, dump_recipe(recipe))
             write_manifest(manifest, run.manifest)
             start = describe_start(
                 run, recipe, manifest, parts.built, parts.runtime, command=command, allocator=allocator
             )
             run.update_run_json(start)
-            return run_session(run, *parts, watch=watch)
+            return run_session(run, *parts, lock=lock, watch=watch)
     run = find_run_to_resume(resume, recipe.name, manifest, Path(output))
-    with run.lock():
+    with run.lock() as lock:
         changes = refuse_changes(run, recipe, manifest, allow=allow_changes)
         parts = _build_parts(recipe, manifest, where=where, run=run)
         # The notes first: a kill in between must not lose them.
         run.update_run_json(describe_resume(run, recipe, manifest, changes))
         atomic.write_text(run.recipe, dump_recipe(recipe))
         write_manifest(manifest, run.manifest)
-        return run_session(run, *parts, watch=watch)
+        return run_session(run, *parts, lock=lock, watch=watch)
 
 
 def _complete(
