@@ -114,10 +114,10 @@ def format_progress(progress: Progress) -> str:
 
 
 def format_figures(progress: Progress) -> str:
-    """Return loss, speed, time to go and the best so far."""
+    """Return step, loss, speed, time to go and the best so far."""
     eta = "" if progress.eta_s is None else f"  ETA {format_duration(progress.eta_s)}"
     best = "" if progress.best is None else f"  best {progress.best:.4f}"
-    return f"loss {progress.loss:.4f}  {progress.images_per_s:.0f} images/s{eta}{best}"
+    return f"step {progress.step}  loss {progress.loss:.4f}  {progress.images_per_s:.0f} images/s{eta}{best}"
 
 
 def format_epoch(row: Mapping[str, float | int]) -> str:
