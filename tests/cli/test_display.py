@@ -49,15 +49,14 @@ def test_without_a_terminal_there_are_plain_lines(monkeypatch):
     ]
 
 
-def test_on_a_terminal_there_is_a_bar_and_markup_in_names_stays_text(monkeypatch):
+def test_on_a_terminal_there_is_a_bar_and_markup_in_names_stays_text():
     from rich.console import Console
 
     out = io.StringIO()
-    live = Live()
-    live._bars.live.console = live._console = Console(file=out, force_terminal=True, width=100)
-    with live:
+    with Live(Console(file=out, force_terminal=True, width=100, highlight=False)) as live:
         live.phase("checking files", 1, 2)
         live.step(PROGRESS)
+        live._bars.refresh()
         live.note("class [red]x[/red] is absent")
     assert "[red]x[/red]" in out.getvalue()
     assert "epoch 2/10" in out.getvalue()

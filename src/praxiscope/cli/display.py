@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Self
 from praxiscope.training.watch import Progress
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from rich.progress import Progress as Bars
     from rich.progress import TaskID
 
@@ -60,13 +61,13 @@ class Display:
 class Live(Display):
     """A bar that moves, above it the lines of :class:`Display`."""
 
-    def __init__(self) -> None:
+    def __init__(self, console: Console | None = None) -> None:
         super().__init__()
         from rich.console import Console
         from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
         from rich.progress import Progress as Bars
 
-        self._console = Console(stderr=True, highlight=False)
+        self._console = console or Console(stderr=True, highlight=False)
         self._bars: Bars = Bars(
             TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=24),
