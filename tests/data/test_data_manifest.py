@@ -108,3 +108,25 @@ def test_errors_are_raised_all_at_once() -> None:
 def test_a_finding_counts_all_and_keeps_twenty() -> None:
     finding = Finding.of("D8.stray", "note", "m", [str(n) for n in range(50)])
     assert (finding.count, len(finding.examples)) == (50, 20)
+
+
+def test_damage_outside_the_fingerprint_is_found_too(tmp_path, photos):
+    """A cell that the fingerprint doesn't cover, such as a path or a hash, changed behind the checksum."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from praxiscope.data.build import build_manifest
+    from praxiscope.recipe.schema import DataSection
+
+    path = tmp_path / "manifest.parquet"
+    write_manifest(build_manifest(photos, DataSection(), seed=0), path)
+    table = pq.read_table(path)
+    for column, value in (("phash", "0" * 64), ("path", "elsewhere.jpg"), ("width", 1), ("group", "someone")):
+        place = table.schema.get_field_index(column)
+        cells = [value, *table.column(column).to_pylist()[1:]]
+        changed = table.set_column(
+            place, table.schema.field(place), pa.array(cells, type=table.schema.field(place).type)
+        )
+        pq.write_table(changed, path)
+        with pytest.raises(IntegrityError, match="damaged"):
+            read_manifest(path)

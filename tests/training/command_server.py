@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -78,19 +79,24 @@ def _serve() -> None:
     torch.set_num_threads(1)
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
+    running: set[int] = set()
     for line in sys.stdin:
-        answers.write(json.dumps(_answer(json.loads(line))) + "\n")
+        answers.write(json.dumps(_answer(json.loads(line), running)) + "\n")
         answers.flush()
+    for pid in running:  # a test failed half-way
+        os.kill(pid, signal.SIGKILL)
 
 
-def _answer(question: dict[str, Any]) -> dict[str, Any]:
+def _answer(question: dict[str, Any], running: set[int]) -> dict[str, Any]:
     if question["do"] == "start":
         pid = os.fork()
         if pid == 0:
             _run(question["arguments"], question["log"])
+        running.add(pid)
         return {"pid": pid}
     if question["do"] == "poll":
         ended, status = os.waitpid(question["pid"], os.WNOHANG)
+        running.discard(ended)
         return {"code": os.waitstatus_to_exitcode(status) if ended else None}
     return {"ready": True}
 

@@ -162,6 +162,7 @@ def write_manifest(manifest: Manifest, path: Path | str) -> None:
         "findings": [asdict(finding) for finding in manifest.findings],
         "fingerprint": manifest.fingerprint,
     }
+    header["checksum"] = _compute_checksum(manifest.table, header)
     table = manifest.table.replace_schema_metadata({_METADATA_KEY: _dump(header)})
     aside = path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
     try:
@@ -194,7 +195,9 @@ def read_manifest(path: Path | str) -> Manifest:
                 Finding(**{**entry, "examples": tuple(entry["examples"])}) for entry in header["findings"]
             ),
         )
-        intact = manifest.fingerprint == header["fingerprint"]
+        checksum = header.pop("checksum")
+        intact = checksum == _compute_checksum(manifest.table, header)
+        intact = intact and manifest.fingerprint == header["fingerprint"]
     except (pa.ArrowException, KeyError, ValueError, TypeError, AttributeError, OSError) as problem:
         if isinstance(problem, FileNotFoundError | PermissionError):
             raise
@@ -204,6 +207,14 @@ def read_manifest(path: Path | str) -> Manifest:
     if not intact:
         raise IntegrityError(f"{path} is damaged: its rows don't have the fingerprint that it states.")
     return manifest
+
+
+def _compute_checksum(table: pa.Table, header: Mapping[str, Any]) -> str:
+    """Return the sha256 of all cells and the header: damage outside the fingerprint is found too."""
+    digest = hashlib.sha256(_dump(header))
+    for name in table.schema.names:
+        digest.update(_dump([name, table.column(name).to_pylist()]))
+    return digest.hexdigest()
 
 
 def _dump(value: object) -> bytes:

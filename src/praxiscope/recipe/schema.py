@@ -122,8 +122,8 @@ class TrainSection(Section):
     """Forward passes of one optimiser step (gradient accumulation)."""
     opt: str = "adamw"
     """Any optimiser of timm by name: ``adamw``, ``sgd`` (with Nesterov momentum), ``lamb`` ..."""
-    lr: Positive = 1e-3
-    """Peak learning rate."""
+    lr: Annotated[float, Field(gt=0.0, le=1e30)] = 1e-3
+    """Peak learning rate; more than float32 can hold is a slip."""
     weight_decay: NonNegative = 0.05
     """Weight decay; biases and norms are left out."""
     momentum: Fraction = 0.9

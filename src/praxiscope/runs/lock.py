@@ -13,6 +13,7 @@ import os
 import secrets
 import socket
 import threading
+import time
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -29,6 +30,8 @@ HEARTBEAT_S = 10.0
 
 STALE_S = 60.0
 """Age in seconds above which another machine's heartbeat counts as its death: six missed beats."""
+
+_INTRODUCTION_S = 1.0  # how long a holder may take from locking to writing who it is
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,7 +107,7 @@ class RunLock:
         try:
             self._system_lock.acquire()
         except filelock.Timeout as problem:
-            raise RunLocked(_describe_refusal(self._folder, read_lock(self._folder))) from problem
+            raise RunLocked(_describe_refusal(self._folder, self._await_holder())) from problem
         except OSError as problem:
             raise EnvironmentProblem(f"Can't lock the run folder {self._folder}: {problem}.") from problem
         try:
@@ -135,6 +138,13 @@ class RunLock:
         if self._is_ours():
             (self._folder / "lock.json").unlink(missing_ok=True)
         self._system_lock.release()
+
+    def _await_holder(self) -> LockInfo | None:
+        """Return who holds the folder; a holder that has only just taken it needs a moment to say so."""
+        deadline = time.monotonic() + _INTRODUCTION_S
+        while (holder := read_lock(self._folder)) is None and time.monotonic() < deadline:
+            time.sleep(0.02)
+        return holder
 
     def check(self) -> None:
         """Make sure that the folder is still ours; call before writing what can't be undone.

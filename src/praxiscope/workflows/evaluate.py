@@ -134,8 +134,14 @@ def _predict(
     device: str | None,
     watch: Watcher,
 ) -> Predictions:
-    stored = run.read_run_json()["environment"]
-    samples = build_sample_set(manifest, split)
+    run_json = run.read_run_json()
+    stored, without = run_json["environment"], frozenset(run_json.get("quarantined", []))
+    samples = build_sample_set(manifest, split, without=without)
+    left_out = manifest.usable(split).num_rows - len(samples)
+    if left_out:
+        watch.note(
+            f"{left_out} samples of {split} are left out: they could not be read in training (run.json)."
+        )
     where = choose_device(device)
     # The precision of training, as validation had it; on another kind of device the one that suits it.
     same = where.type == str(stored["device"]).partition(":")[0]
@@ -158,7 +164,7 @@ def _predict(
             flip=recipe.evaluate.flip,
             progress=lambda done, total: watch.phase(f"evaluating {split}", done, total),
         )
-    rows = manifest.usable(split).to_pylist()
+    rows = [row for row in manifest.usable(split).to_pylist() if row["sample_id"] not in without]
     return build_predictions(
         PredictionsInfo(
             heads={"action": samples.names},
