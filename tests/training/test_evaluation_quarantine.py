@@ -30,4 +30,4 @@ def test_a_quarantined_sample_is_left_out_and_named_by_count(photos: Path, tmp_p
     result = px.evaluate(run, watch=listener)
     assert result.metrics["num_samples"] == 17
     assert lost not in result.predictions.sample_ids
-    assert any(note.startswith("1 samples of test are left out") for note in listener.notes)
+    assert any(note.startswith("1 sample of test left out") for note in listener.notes)

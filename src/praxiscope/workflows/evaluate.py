@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from praxiscope.data.loader import build_sample_set
-from praxiscope.data.manifest import Manifest, read_manifest
+from praxiscope.data.manifest import Manifest, quantify, read_manifest
 from praxiscope.errors import IntegrityError, UsageError
 from praxiscope.evaluation.inputs import build_evaluation_loader, build_input_spec, choose_batch_size
 from praxiscope.evaluation.predict import compute_logits
@@ -139,9 +139,7 @@ def _predict(
     samples = build_sample_set(manifest, split, without=without)
     left_out = manifest.usable(split).num_rows - len(samples)
     if left_out:
-        watch.note(
-            f"{left_out} samples of {split} are left out: they could not be read in training (run.json)."
-        )
+        watch.note(f"{quantify(left_out, 'sample')} of {split} left out: unreadable in training (run.json).")
     where = choose_device(device)
     # The precision of training, as validation had it; on another kind of device the one that suits it.
     same = where.type == str(stored["device"]).partition(":")[0]
