@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,10 +11,19 @@ import pytest
 from class_folders import write_class_folders
 
 
-@pytest.fixture(autouse=True)
-def _own_cache(tmp_path_factory, monkeypatch):
+@pytest.fixture(scope="session", autouse=True)
+def session_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Keep the audit cache of tests away from the user's."""
-    monkeypatch.setenv("PRAXISCOPE_CACHE", str(tmp_path_factory.getbasetemp() / "praxiscope-cache"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PRAXISCOPE_CACHE", str(tmp_path_factory.mktemp("audit-cache")))
+        yield
+
+
+@pytest.fixture(scope="session")
+def noise_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """36 training, 12 validation, 12 test images of three classes; tests change copies only."""
+    splits = {"train": 12, "val": 4, "test": 4}
+    return write_class_folders(tmp_path_factory.mktemp("noise"), splits=splits, names=("clap", "run", "wave"))
 
 
 @pytest.fixture
