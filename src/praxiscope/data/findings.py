@@ -196,9 +196,9 @@ def _describe_twins(audited: AuditedSamples, severity: Severity) -> list[Finding
         if not pairs:
             continue
         shares = Counter(audited.splits[index] for index, _ in pairs)
-        places = " and ".join(f"{shares[split]:,} {split}" for split in SPLITS if shares[split])
+        places = " and ".join(quantify(shares[split], f"{split} sample") for split in SPLITS if shares[split])
         message = (
-            f"{places} samples: {words} one of an earlier split. A score on them rewards memory, so scores "
+            f"{places}: {words} one of an earlier split. A score on them rewards memory, so scores "
             "are given with and without them."
         )
         if any(audited.splits[other] == "train" for _, other in pairs):
