@@ -12,7 +12,13 @@ from pathlib import Path
 import torch
 
 from praxiscope import __version__
-from praxiscope.models.runtime import choose_device, describe_device, measure_bf16_gain, tune_allocator
+from praxiscope.models.runtime import (
+    WORTHWHILE_GAIN,
+    choose_device,
+    describe_device,
+    measure_bf16_gain,
+    tune_allocator,
+)
 from praxiscope.models.sources import is_offline
 from praxiscope.runs.environment import describe_environment
 
@@ -76,7 +82,7 @@ def _describe_precision() -> dict[str, str]:
     facts = {}
     for family, words in (("cnn", "bfloat16, convolution"), ("vit", "bfloat16, linear")):
         gain = measure_bf16_gain(family)  # type: ignore[arg-type]
-        verdict = "auto takes bf16" if gain >= 1.2 else "auto takes fp32"
+        verdict = "auto takes bf16" if gain >= WORTHWHILE_GAIN else "auto takes fp32"
         facts[words] = f"{gain:.2f} x the speed of float32: {verdict}"
     return facts
 
