@@ -24,10 +24,9 @@ from praxiscope.data.loader import (
     SampleSet,
     build_loader,
     build_sample_set,
-    plan_evaluation,
-    plan_training_epoch,
 )
 from praxiscope.data.manifest import Manifest
+from praxiscope.data.plan import plan_evaluation, plan_training_epoch
 from praxiscope.data.transforms import EvalTransform, InputSpec, TrainTransform
 from praxiscope.errors import DataError
 from praxiscope.recipe.schema import AugmentSection, DataSection, LoaderSection
@@ -232,15 +231,15 @@ def test_leaving_the_loader_ends_its_threads_even_with_work_left(samples):
 def test_a_stalled_batch_names_the_file_that_is_being_read(samples, monkeypatch):
     """B6: only the file of the batch that doesn't come, not what other threads read at that moment."""
     release = threading.Event()
-    read = loader_module.decode_image
+    read = loader_module.decode_sample
     hanging, slow = samples.paths[7], samples.paths[20]
 
-    def decode(path: Path, **options: object) -> object:
-        if str(path).endswith((hanging, slow)):
+    def decode(root: Path, path: str, **options: object) -> object:
+        if path in {hanging, slow}:
             release.wait(30)
-        return read(path, **options)  # type: ignore[arg-type]
+        return read(root, path, **options)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(loader_module, "decode_image", decode)
+    monkeypatch.setattr(loader_module, "decode_sample", decode)
     try:
         with Loader(reader_of(samples), LoaderSection(timeout_s=2), workers=2, process=False) as loader:
             with pytest.raises(SampleFailed, match=r"No batch within 2 s") as caught:

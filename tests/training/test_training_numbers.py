@@ -22,7 +22,7 @@ from training_parts import (
     train_session,
 )
 
-from praxiscope.data.loader import plan_training_epoch
+from praxiscope.data.plan import plan_training_epoch
 from praxiscope.errors import Diverged
 from praxiscope.models.runtime import Normalizer, Runtime
 from praxiscope.models.state import compute_weights_sha256

@@ -10,7 +10,7 @@ import pytest
 from training_parts import build_recipe, digest, opened, read_data, read_latest, stopping_at, train_session
 
 import praxiscope as px
-from praxiscope.data.loader import plan_training_epoch
+from praxiscope.data.plan import plan_training_epoch
 from praxiscope.errors import Interrupted, Preempted, UsageError
 from praxiscope.runs.rundir import RunDir
 

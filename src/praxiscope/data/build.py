@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from praxiscope.data.audit import Progress, audit_files
@@ -53,7 +54,7 @@ def build_manifest(
     if not folder.is_dir():
         raise UsageError(f"The data folder {folder} {'is a file' if folder.exists() else 'does not exist'}.")
     folder = folder.resolve()
-    listing = list_samples(folder, section)
+    listing = _rename_splits(list_samples(folder, section), section)
     cache = AuditCache(folder) if use_cache else None
     paths = [sample.sample_id for sample in listing.samples if sample.problem is None]
     looked = audit_files(folder, paths, cache=cache, max_pixels=max_pixels, progress=progress)
@@ -67,6 +68,20 @@ def build_manifest(
         source=listing.source,
         findings=sort_findings((*listing.findings, *notes, *findings)),
     )
+
+
+def _rename_splits(listing: Listing, section: DataSection) -> Listing:
+    """Make the data's own validation split the test split, where the recipe says that it is one."""
+    if not section.val_as_test:
+        return listing
+    if any(sample.split == "test" for sample in listing.samples):
+        raise UsageError(
+            "data.val_as_test is set, but the data has a test split of its own; leave data.val_as_test out."
+        )
+    samples = tuple(
+        replace(sample, split="test") if sample.split == "val" else sample for sample in listing.samples
+    )
+    return replace(listing, samples=samples)
 
 
 def _arrange(

@@ -27,8 +27,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from praxiscope.data.images import ImageUnreadable, decode_image
+from praxiscope.data.images import ImageUnreadable
 from praxiscope.data.manifest import Manifest
+from praxiscope.data.media import decode_sample
+from praxiscope.data.plan import AUGMENT_STREAM, BatchPlan
 from praxiscope.data.transforms import EvalTransform, TrainTransform
 from praxiscope.errors import DataError
 from praxiscope.recipe.schema import LoaderSection
@@ -36,7 +38,6 @@ from praxiscope.tensors import Batch
 
 _IDLE, _STARTING = -1, -2  # what a worker reports besides the row that it reads
 _START_S = 600.0  # importing torch from a cold network disk takes minutes
-_ORDER, _AUGMENT = 1, 2  # keep the streams of order and augmentation apart
 
 
 class SampleFailed(DataError):
@@ -109,33 +110,6 @@ def build_sample_set(
 
 
 @dataclass(frozen=True, kw_only=True)
-class BatchPlan:
-    """Which rows make a batch, in which epoch (0-based)."""
-
-    epoch: int
-    rows: tuple[int, ...]
-
-
-def plan_training_epoch(num_samples: int, batch_size: int, *, seed: int, epoch: int) -> list[BatchPlan]:
-    """Shuffle by (seed, epoch) and cut into batches; every sample comes exactly once.
-
-    A last batch of a single sample is joined to the one before it: batch statistics of one sample
-    are no statistics.
-    """
-    order = np.random.default_rng([seed, epoch, _ORDER]).permutation(num_samples)
-    cuts = list(range(batch_size, num_samples, batch_size))
-    if cuts and num_samples - cuts[-1] == 1 and batch_size > 1:
-        cuts.pop()
-    return [BatchPlan(epoch=epoch, rows=tuple(part.tolist())) for part in np.split(order, cuts)]
-
-
-def plan_evaluation(num_samples: int, batch_size: int) -> list[BatchPlan]:
-    """Cut the rows in their order into batches; every sample exactly once, nothing padded."""
-    starts = range(0, num_samples, batch_size)
-    return [BatchPlan(epoch=0, rows=tuple(range(i, min(i + batch_size, num_samples)))) for i in starts]
-
-
-@dataclass(frozen=True, kw_only=True)
 class BatchReader:
     """Makes the batch of a plan; picklable, without state."""
 
@@ -168,17 +142,20 @@ class BatchReader:
         )
 
     def _read(self, row: int, epoch: int) -> npt.NDArray[np.uint8]:
-        path = self.samples.root / self.samples.paths[row]
+        root, path = self.samples.root, self.samples.paths[row]
         try:
-            image = decode_image(path, target_size=self.transform.decode_size, max_pixels=self.max_pixels)
+            image = decode_sample(
+                root, path, target_size=self.transform.decode_size, max_pixels=self.max_pixels
+            )
         except ImageUnreadable as error:
             sample_id = self.samples.sample_ids[row]
             raise SampleFailed(
-                f"'{path}' was sound when the data was checked and can't be read now: {error}", [sample_id]
+                f"'{root / path}' was sound when the data was checked and can't be read now: {error}",
+                [sample_id],
             ) from error
         if isinstance(self.transform, EvalTransform):
             return self.transform(image)
-        return self.transform(image, np.random.default_rng([self.seed, epoch, _AUGMENT, row]))
+        return self.transform(image, np.random.default_rng([self.seed, epoch, AUGMENT_STREAM, row]))
 
 
 class Loader:

@@ -10,7 +10,8 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from praxiscope.data.loader import Loader, plan_evaluation
+from praxiscope.data.loader import Loader
+from praxiscope.data.plan import plan_evaluation
 from praxiscope.models.runtime import Normalizer, Runtime
 from praxiscope.stats.calibration import compute_calibration
 from praxiscope.stats.confusion import compute_confusion, compute_scores

@@ -13,6 +13,7 @@ from torch import nn
 from praxiscope.errors import UsageError
 from praxiscope.models.catalog import RGB, ModelCard, find_card, find_timm_config
 from praxiscope.models.freeze import FreezeReport, freeze
+from praxiscope.models.small import adapt_to_small_images, fit_patches
 from praxiscope.models.sources import find_pretrained
 from praxiscope.models.state import count_parameters, find_classifier_prefixes
 from praxiscope.models.weights import WeightsReport, load_weights
@@ -121,6 +122,8 @@ def _create(
             module: nn.Module = timm.create_model(
                 card.timm_name, num_classes=num_classes, in_chans=in_chans, **kwargs
             )
+            if card.small:
+                module = adapt_to_small_images(module)
     except (TypeError, ValueError, AssertionError, RuntimeError) as error:
         raise UsageError(
             f"'{section.name}' can't be built with {kwargs}: {error}. "
@@ -157,6 +160,8 @@ def _timm_kwargs(card: ModelCard, section: ModelSection) -> dict[str, Any]:
     kwargs.update({name: rate for name, rate in rates.items() if rate})
     if find_timm_config(card.timm_name).fixed_input_size:
         kwargs["img_size"] = section.img_size or card.img_size
+    if card.fit_patches:
+        kwargs.setdefault("patch_size", fit_patches(kwargs["img_size"]))
     return kwargs
 
 

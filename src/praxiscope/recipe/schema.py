@@ -33,7 +33,7 @@ class Section(BaseModel):
 class DataSection(Section):
     """Which samples, and how they are split."""
 
-    source: Literal["auto", "folder", "csv", "stage"] = "auto"
+    source: Literal["auto", "folder", "csv", "stage", "cifar", "idx", "parquet", "webdataset"] = "auto"
     """Where labels come from; ``auto`` looks at what the folder holds."""
     csv: str | None = None
     """The table of a ``csv`` source, absolute or relative to the data folder."""
@@ -49,6 +49,15 @@ class DataSection(Section):
     duplicates: Literal["report", "drop-train", "refuse"] = "report"
     """What to do about samples that stand in two splits: report them, leave the earlier split's copy
     out of training, or refuse to go on."""
+    val_as_test: bool = False
+    """The data's own validation split is the test split, as users of ImageNet mean it; a validation split is
+    then cut from train, so that no epoch is chosen on what is reported."""
+    train_per_class: Count | None = None
+    """Training samples of each class to keep, drawn by seed; all where not given."""
+    pack: Annotated[int, Field(ge=16, le=1024)] | None = None
+    """Read images from a packed copy whose short side has this many pixels (``praxiscope data prepare``),
+    made where there is none; the images themselves where not given. An image that is reduced twice is not
+    quite the same: docs/data.md gives the PSNR."""
     near_distance: Annotated[int, Field(ge=0, le=64)] = 24
     """Bits of the 256-bit difference hash below which two images are compared as near duplicates."""
 
@@ -64,6 +73,11 @@ class ModelSection(Section):
     """A weights file (``.safetensors`` or ``.pth``) to start from; implies ``pretrained``."""
     img_size: Annotated[int, Field(ge=16, le=1024)] | None = None
     """Side of the square input in pixels; the model's own where not given."""
+    head: Literal["linear", "conv", "mlp"] = "linear"
+    """What maps features to classes: one linear layer; ``conv``: two 3x3 convolutions with BatchNorm, ReLU
+    and pooling on a CNN's feature map; ``mlp``: one hidden layer."""
+    head_hidden: Count = 512
+    """Units of an ``mlp`` head's hidden layer."""
     drop_rate: Fraction = 0.0
     """Dropout before the classifier."""
     drop_path_rate: Fraction = 0.0
@@ -71,6 +85,9 @@ class ModelSection(Section):
     freeze: tuple[str, ...] = ()
     """Names of submodules that don't train (``backbone`` for all but the head). Frozen means frozen:
     gradients, BatchNorm statistics, dropout."""
+    freeze_depth: Annotated[int, Field(ge=0)] = 0
+    """Layer groups that don't train, counted from the input: 1 is the stem or the patch embedding, then one
+    for each block. The same groups as ``train.layer_decay`` counts."""
     kwargs: dict[str, Any] = Field(default_factory=dict)
     """Further arguments of ``timm.create_model``."""
 
@@ -78,6 +95,12 @@ class ModelSection(Section):
 class AugmentSection(Section):
     """What is done to a training image; evaluation images are only resized and cropped."""
 
+    preset: str = "standard"
+    """A named set of what follows, as one word (``augment: cutmix`` or ``--augmentation cutmix``); keys that
+    are given beside it win."""
+    repeats: Count = 1
+    """Draws of each sample that stand in one batch (repeated augmentation, Hoffer et al. 2020). An epoch has
+    as many samples as ever, so it sees 1 / repeats of the training split."""
     crop_scale: tuple[Probability, Probability] = (0.08, 1.0)
     """Area of the random resized crop as a share of the image (Szegedy et al. 2015)."""
     crop_ratio: tuple[Positive, Positive] = (3 / 4, 4 / 3)
@@ -136,12 +159,30 @@ class TrainSection(Section):
     """Epochs of linear warm-up from lr / 100."""
     min_lr: NonNegative = 0.0
     """Where ``cosine`` and ``plateau`` end."""
+    extend: Literal["rejoin", "stretch", "hold"] = "rejoin"
+    """How ``cosine`` goes on when a run is resumed with more epochs. ``rejoin``: from where it stands, it
+    rises within ``extend_warmup_epochs`` to the curve that so many epochs would have had from the start, and
+    follows it; ``stretch``: that curve at once; ``hold``: the rate stays where it stands."""
+    extend_warmup_epochs: Positive = 1.0
+    """``rejoin``: epochs of the rise."""
     decay_epochs: Positive = 30.0
     """``step``: epochs between two reductions."""
     decay_rate: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.1
     """``step`` and ``plateau``: factor of a reduction."""
     patience_epochs: Annotated[int, Field(ge=0)] = 3
     """``plateau``: epochs without a better monitored figure before a reduction."""
+    loss: Literal["ce", "bce", "focal"] = "ce"
+    """``ce``: softmax cross-entropy; ``bce``: a sigmoid for each class against soft targets, summed over the
+    classes' mean (Wightman et al. 2021); ``focal``: cross-entropy that weighs easy samples less (Lin et al.
+    2017)."""
+    focal_gamma: NonNegative = 2.0
+    """``focal``: exponent; 0 is ``ce``."""
+    bce_threshold: Fraction | None = None
+    """``bce``: a mixed target above this counts as 1, below as 0; targets stay soft where not given."""
+    class_weights: Literal["none", "balanced"] = "none"
+    """``balanced``: a sample's loss weighs N / (K x samples of its class)."""
+    sampling: Literal["shuffle", "balanced"] = "shuffle"
+    """``balanced``: an epoch draws each class equally often, with repetition where it has few samples."""
     smoothing: Fraction = 0.0
     """Label smoothing (Szegedy et al. 2016)."""
     clip_grad: Positive | None = None
@@ -177,6 +218,32 @@ class TrainSection(Section):
         if self.mode != "auto":
             return self.mode
         return "min" if self.monitor.endswith("loss") else "max"
+
+
+class FeaturesSection(Section):
+    """Whether a frozen backbone's features are computed once instead of in every epoch."""
+
+    views: Annotated[int, Field(ge=0, le=1000)] = 0
+    """Augmented views of each training image that are cached; 0: no cache. Epoch e sees view e mod ``views``,
+    drawn as epoch (e mod ``views``) would draw it: with as many views as epochs, or without augmentation,
+    the result is that of training without a cache. Needs a frozen backbone."""
+    precision: Literal["fp32", "fp16"] = "fp32"
+    """How features are stored."""
+    max_gib: Positive = 20.0
+    """Largest size of the cache of all runs together; the longest unused entries go first."""
+
+
+class TrackSection(Section):
+    """Which experiment trackers follow the run, besides its own logs and TensorBoard; none by default."""
+
+    trackers: tuple[Literal["wandb", "mlflow", "trackio"], ...] = ()
+    """Weights & Biases, MLflow, Trackio; each is an extra of the package."""
+    project: str = "praxiscope"
+    """Project (MLflow: experiment) that the run is filed under."""
+    run_name: str | None = None
+    """Name that the run is shown by; the run's own where not given."""
+    offline: bool = False
+    """Keep everything on this machine until it is sent by hand (``wandb sync``)."""
 
 
 class LoaderSection(Section):
@@ -224,5 +291,7 @@ class Recipe(Section):
     model: ModelSection = ModelSection()
     augment: AugmentSection = AugmentSection()
     train: TrainSection = TrainSection()
+    features: FeaturesSection = FeaturesSection()
+    track: TrackSection = TrackSection()
     loader: LoaderSection = LoaderSection()
     evaluate: EvaluateSection = EvaluateSection()

@@ -17,7 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from praxiscope.data.loader import BatchPlan, Loader, plan_training_epoch
+from praxiscope.data.loader import Loader
+from praxiscope.data.plan import BatchPlan, plan_training_epoch
 from praxiscope.errors import Diverged
 from praxiscope.models.runtime import Normalizer, Runtime, read_peak_memory_mib
 from praxiscope.recipe.schema import Recipe
