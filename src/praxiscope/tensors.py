@@ -25,7 +25,8 @@ class Batch:
     """Samples on their way to the model.
 
     Attributes:
-        images: uint8, (B, C, H, W), values 0..255, in channels-last memory; normalised on the device.
+        images: uint8, (B, C, H, W), values 0..255, in channels-last memory; normalised on the device. Or a
+            frozen backbone's features, float, (B, D) or (B, C, H, W).
         targets: int64, (B,), indices into the head's label names.
         rows: (B,) rows of the split's sorted table that the samples came from.
     """

@@ -67,6 +67,22 @@ def test_train_evaluate_report_verify(trained, tmp_path, capsys):
     assert "checks passed" in capsys.readouterr().out
 
 
+def test_evaluate_compares_groups_of_classes(trained, tmp_path, capsys):
+    names = json.loads((trained / "run.json").read_text(encoding="utf-8"))["data"]["heads"]["action"]
+    table = tmp_path / "groups.csv"
+    rows = [f"{name},{'a' if index else 'b'}" for index, name in enumerate(names)]
+    table.write_text("\n".join(["class,kind", *rows]), encoding="utf-8")
+    assert run("evaluate", trained, "--groups", table, "--out", tmp_path / "metrics.json") == 0
+    assert "Groups of classes (groups.csv)" in capsys.readouterr().out
+    metrics = json.loads((tmp_path / "metrics.json").read_text(encoding="utf-8"))
+    assert [one["name"] for one in metrics["groups"]["columns"][0]["groups"]] == ["a", "b"]
+    assert run("verify", trained) == 0
+    table.write_text(f"class,kind\n{names[0]}x,a\n", encoding="utf-8")
+    assert run("evaluate", trained, "--groups", table) == 4
+    assert f"Did you mean '{names[0]}'?" in " ".join(capsys.readouterr().err.split())
+    assert run("evaluate", trained, "--groups", tmp_path / "none.csv") == 2
+
+
 def test_names_stand_for_runs(workplace, capsys):
     assert run("val", "test_resnet@latest", "-o", workplace / "runs", "--split", "val") == 0
     assert run("evaluate", "test_resnt@latest", "-o", workplace / "runs") == 2

@@ -17,7 +17,7 @@ from praxiscope.runs.atomic import render_json
 TOP_LEVEL = [
     "schema", "split", "num_samples", "num_clean", "num_classes", "head", "names", "weights_sha256",
     "manifest_fingerprint", "all", "clean", "interval", "per_class", "confusion", "reliability",
-    "top_confusions", "rules",
+    "top_confusions", "extremes", "groups", "rules",
 ]  # fmt: skip
 
 

@@ -95,6 +95,51 @@ def test_perfect_and_hopeless_classes_are_named_with_how_sure_that_is(make_predi
     assert "No sample right: bmx (5 samples, recall [0.0, 43.4])." in report
 
 
+def test_classes_of_one_size_share_their_interval_and_sentences_come_first(make_predictions):
+    targets = np.repeat(np.arange(4), 5)
+    preds = np.where(targets < 2, targets, 3 - targets % 2)
+    metrics = compute_metrics(make_predictions(logits=np.eye(4)[preds], targets=targets), resamples=10)
+    lines = section(format_test_report(metrics), "Classes at the extremes")
+    text = " ".join(" ".join(lines).split())
+    assert text.startswith(
+        "- 2 classes at 100 %; with 5 samples each and 50.0 % right overall, chance alone gives"
+    )
+    assert "Every sample right (5 samples each, recall [56.6, 100.0]): class 0, class 1." in text
+    assert "No sample right (5 samples each, recall [0.0, 43.4]): class 2, class 3." in text
+
+
+def test_classes_that_differ_beyond_chance_are_named(make_predictions):
+    targets = np.repeat(np.arange(6), 60)
+    wrong = np.arange(360) % 60 >= np.array([30, 30, 30, 30, 60, 5])[targets]
+    logits = np.eye(6)[np.where(wrong, (targets + 1) % 6, targets)]
+    metrics = compute_metrics(make_predictions(logits=logits, targets=targets), resamples=10)
+    differences = metrics["extremes"]["differences"]
+    assert [row["name"] for row in differences["better"]] == ["class 4"]
+    assert [row["name"] for row in differences["worse"]] == ["class 5"]
+    text = " ".join(format_test_report(metrics).split())
+    assert (
+        f"Above overall beyond chance: class 4 (100.0 %, p {differences['better'][0]['p_holm']:.2g})." in text
+    )
+    assert "Below overall beyond chance: class 5 (8.3 %, p" in text
+
+
+@pytest.mark.parametrize(("right", "words"), [(True, "Every sample is right"), (False, "No sample is right")])
+def test_where_all_classes_are_alike_none_stands_out(make_predictions, right, words):
+    targets = np.arange(12) % 3
+    metrics = compute_metrics(
+        make_predictions(logits=np.eye(3)[targets if right else (targets + 1) % 3], targets=targets),
+        resamples=10,
+    )
+    assert metrics["extremes"]["differences"] is None
+    assert f"{words}, so all 3 classes are at" in " ".join(format_test_report(metrics).split())
+
+
+def test_samples_that_share_groups_are_a_caveat(make_predictions):
+    grouped = compute_metrics(make_predictions(groups=[f"v{i // 3}" for i in range(60)]), resamples=10)
+    assert "samples share groups, so both give more" in grouped["rules"]["extremes"]
+    assert "share groups" not in compute_metrics(make_predictions(), resamples=10)["rules"]["extremes"]
+
+
 def test_wide_and_long_and_hostile_names_keep_the_columns(make_predictions):
     names = ("走る", "a" * 80, "two\nlines", "\x1b[31mred", "<b>", "e\u0301")
     metrics = compute_metrics(make_predictions(names=names, size=200), resamples=10)

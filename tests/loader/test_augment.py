@@ -7,7 +7,14 @@ import pytest
 from PIL import Image
 
 from praxiscope.data.augment import AUTOAUGMENT, OPERATIONS, apply_operation, apply_policy, color_jitter
-from praxiscope.data.transforms import EvalTransform, InputSpec, TrainTransform, draw_crop, erase
+from praxiscope.data.transforms import (
+    EvalTransform,
+    InputSpec,
+    TrainTransform,
+    crop_padded,
+    draw_crop,
+    erase,
+)
 from praxiscope.recipe.schema import AugmentSection
 
 FILL = (124, 116, 104)
@@ -167,3 +174,99 @@ def test_erasing_paints_one_rectangle_of_the_mean_colour():
 
 def test_colour_jitter_of_zero_changes_nothing(picture):
     assert (as_array(color_jitter(picture, 0.0, np.random.default_rng(0))) == as_array(picture)).all()
+
+
+def test_magnitudes_spread_and_operations_are_left_out(picture):
+    still = AugmentSection(policy="randaugment", op_prob=0.0)
+    assert (
+        as_array(apply_policy(picture, still, np.random.default_rng(0), fill=FILL)) == as_array(picture)
+    ).all()
+    half = AugmentSection(policy="randaugment", op_prob=0.5, num_ops=1, magnitude=30)
+    full = AugmentSection(policy="randaugment", num_ops=1, magnitude=30)
+    changed = [
+        sum(
+            (
+                as_array(apply_policy(picture, section, np.random.default_rng(s), fill=FILL))
+                != as_array(picture)
+            ).any()
+            for s in range(200)
+        )
+        for section in (half, full)
+    ]
+    assert 0.4 < changed[0] / changed[1] < 0.6
+    spread = AugmentSection(policy="randaugment", magnitude=9, magnitude_std=3)
+    draws = [as_array(apply_policy(picture, spread, np.random.default_rng(s), fill=FILL)) for s in (1, 1)]
+    assert (draws[0] == draws[1]).all()
+
+
+def test_the_same_draw_with_no_spread_is_the_one_that_it_was(picture):
+    """Seeds of earlier runs give what they gave: the new keys draw nothing at their defaults."""
+    rng, mine = np.random.default_rng(4), np.random.default_rng(4)
+    names = [name for name in OPERATIONS if name != "invert"]
+    expected = picture
+    for index in rng.integers(len(names), size=2):
+        expected = apply_operation(expected, names[index], 0.3, rng, fill=FILL)
+    ours = apply_policy(picture, AugmentSection(policy="randaugment"), mine, fill=FILL)
+    assert (as_array(ours) == as_array(expected)).all()
+    assert rng.random() == mine.random()
+
+
+# ------------------------------------------------------------------------------ crops out of padding
+
+
+def coordinates(width: int, height: int) -> Image.Image:
+    """Each pixel says where it is: red its column, green its row, blue that it is the picture."""
+    rows, columns = np.mgrid[:height, :width]
+    return Image.fromarray(np.stack([columns, rows, np.full_like(rows, 255)], axis=2).astype(np.uint8))
+
+
+@pytest.mark.parametrize(("width", "height"), [(32, 32), (48, 32), (32, 40)])
+def test_a_crop_out_of_padding_is_a_shift_by_at_most_the_padding(width, height):
+    spec = InputSpec(img_size=32, mean=(0.0, 0.0, 0.0))
+    shifts = set()
+    for seed in range(400):
+        square = np.asarray(crop_padded(coordinates(width, height), spec, 4, np.random.default_rng(seed)))
+        assert square.shape == (32, 32, 3)
+        inside = square[:, :, 2] == 255
+        rows, columns = np.nonzero(inside)
+        left = {int(c) - int(square[r, c, 0]) for r, c in zip(rows, columns, strict=True)}
+        top = {int(r) - int(square[r, c, 1]) for r, c in zip(rows, columns, strict=True)}
+        assert len(left) == len(top) == 1  # shifted as a whole, not scaled
+        shifts.add((left.pop(), top.pop()))
+        assert (square[~inside] == 0).all()  # the mean colour of this specification
+    across, down = ({shift[axis] for shift in shifts} for axis in (0, 1))
+    assert (min(across), max(across)) == (32 - width - 4, 4)
+    assert (min(down), max(down)) == (32 - height - 4, 4)
+
+
+def test_padding_has_the_mean_colour_and_another_size_is_resized_first():
+    spec = InputSpec(img_size=16, mean=(0.5, 0.25, 1.0))
+    corner = next(
+        square
+        for seed in range(200)
+        if tuple(
+            (square := np.asarray(crop_padded(coordinates(64, 64), spec, 8, np.random.default_rng(seed))))[
+                0, 0
+            ]
+        )
+        == spec.fill
+    )
+    assert spec.fill == (128, 64, 255)
+    assert corner.shape == (16, 16, 3)
+    transform = TrainTransform(spec=spec, augment=AugmentSection(preset="cifar"))
+    assert transform.decode_size == 16
+    images = [transform(coordinates(64, 64), np.random.default_rng(s)) for s in (1, 1, 2)]
+    assert (images[0] == images[1]).all()
+    assert (images[0] != images[2]).any()
+
+
+@pytest.mark.parametrize("size", [(64, 48), (48, 64), (50, 50)])
+def test_the_preset_none_is_the_largest_centred_square_whatever_is_drawn(size):
+    picture = coordinates(*size)
+    transform = TrainTransform(spec=InputSpec(img_size=24), augment=AugmentSection(preset="none"))
+    images = [transform(picture, np.random.default_rng(seed)) for seed in range(5)]
+    assert all((image == images[0]).all() for image in images)
+    side = min(size)
+    left, top = (size[0] - side) // 2, (size[1] - side) // 2
+    whole = picture.crop((left, top, left + side, top + side)).resize((24, 24), Image.Resampling.BICUBIC)
+    assert np.abs(images[0].astype(int) - as_array(whole)).max() <= 2

@@ -4,11 +4,12 @@ import subprocess
 import sys
 
 import pytest
-import timm
 import torch
 
 from praxiscope.errors import UsageError
+from praxiscope.models.build import build_model
 from praxiscope.models.catalog import CARDS, ModelCard, find_card, find_timm_config, list_names
+from praxiscope.recipe.schema import ModelSection
 
 BY_NAME = pytest.mark.parametrize("card", CARDS, ids=lambda card: card.name)
 
@@ -20,6 +21,10 @@ BY_NAME = pytest.mark.parametrize("card", CARDS, ids=lambda card: card.name)
         ("vit-b16", "vit_base_patch16_224"),
         ("efficientnet-lite0", "tf_efficientnet_lite0"),
         ("demo-vit", "vit_tiny_patch16_224"),
+        ("vgg16", "vgg16"),
+        ("resnet50", "resnet50"),
+        ("vit_b_16", "vit_base_patch16_224"),
+        ("vit_scratch", "vit_small_patch16_224"),
         ("mobilenetv3_small_050", "mobilenetv3_small_050"),
         ("vit_small_patch16_224.augreg_in21k", "vit_small_patch16_224.augreg_in21k"),
     ],
@@ -65,13 +70,12 @@ def test_family_of_a_name_without_a_card(name: str, family: str) -> None:
 
 
 @BY_NAME
-def test_card_counts_parameters_as_timm_does(card: ModelCard) -> None:
-    size = {"img_size": card.img_size} if find_timm_config(card.timm_name).fixed_input_size else {}
-    with torch.device("meta"):
-        module = timm.create_model(
-            card.timm_name, num_classes=1000 if card.pretrained else 15, **card.kwargs, **size
+def test_card_states_the_networks_parameters(card: ModelCard) -> None:
+    with torch.device("meta"):  # shapes only
+        built = build_model(
+            ModelSection(name=card.name), num_classes=15 if card.name.startswith("demo") else 1000, seed=0
         )
-    assert card.params_m == pytest.approx(sum(p.numel() for p in module.parameters()) / 1e6, abs=0.005)
+    assert card.params_m == pytest.approx(built.num_parameters / 1e6, abs=0.005)
 
 
 @pytest.mark.parametrize("card", [c for c in CARDS if c.pretrained], ids=lambda card: card.name)
@@ -88,6 +92,18 @@ def test_lite0_normalises_as_it_was_trained() -> None:
     card = find_card("efficientnet-lite0")
     grey = torch.arange(256.0)
     assert torch.allclose((grey / 255 - card.mean[0]) / card.std[0], (grey - 127) / 128, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["vit_base_patch32_clip_224.openai", "vit_base_patch16_clip_quickgelu_224.openai", "resnet50_clip"],
+)
+def test_clip_towers_get_the_input_that_clip_was_trained_with(name: str) -> None:
+    """Radford et al. 2021: mean and deviation of its own 400 million images."""
+    card = find_card(name)
+    assert card.mean == pytest.approx((0.48145466, 0.4578275, 0.40821073))
+    assert card.std == pytest.approx((0.26862954, 0.26130258, 0.27577711))
+    assert (card.img_size, card.interpolation) == (224, "bicubic")
 
 
 def test_catalogue_lists_without_importing_torch() -> None:

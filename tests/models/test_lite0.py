@@ -10,7 +10,7 @@ from torch import Tensor
 
 from praxiscope.models.build import build_model
 from praxiscope.models.catalog import find_card
-from praxiscope.models.lite0 import is_lite_state, rename_lite_state
+from praxiscope.models.key_styles.efficientnet_lite import is_lite_state, rename_lite_state
 from praxiscope.models.sources import find_pretrained
 from praxiscope.models.weights import WeightsMismatch, load_weights, read_state
 from praxiscope.recipe.schema import ModelSection

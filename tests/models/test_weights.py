@@ -12,11 +12,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import timm
 import torch
 from safetensors.torch import save_file
 from torch import Tensor
+from torch.nn.functional import interpolate
 
 from praxiscope.errors import IntegrityError, UsageError
 from praxiscope.models.build import build_model
@@ -32,9 +34,9 @@ def _network(seed: int = 0, **kwargs: Any) -> torch.nn.Module:
     return build_model(section, num_classes=kwargs.pop("num_classes", 4), seed=seed).module
 
 
-def _vit(img_size: int, name: str = "vit_tiny_patch16_224") -> torch.nn.Module:
+def _vit(img_size: int, name: str = "vit_tiny_patch16_224", **kwargs: Any) -> torch.nn.Module:
     torch.manual_seed(img_size)
-    kwargs = {"embed_dim": 24, "depth": 2, "num_heads": 2, "img_size": img_size}
+    kwargs = {"embed_dim": 24, "depth": 2, "num_heads": 2, "img_size": img_size, **kwargs}
     return timm.create_model(name, num_classes=4, **kwargs)
 
 
@@ -61,6 +63,9 @@ WRAPS: dict[str, Callable[[State], Any]] = {
     "module.": lambda s: {f"module.{n}": t for n, t in s.items()},
     "_orig_mod.": lambda s: {f"_orig_mod.{n}": t for n, t in s.items()},
     "module._orig_mod.": lambda s: {f"module._orig_mod.{n}": t for n, t in s.items()},
+    "model.": lambda s: {f"model.{n}": t for n, t in s.items()},
+    "Lightning": lambda s: {"state_dict": {f"net.backbone.{n}": t for n, t in s.items()}, "epoch": 3},
+    "model_state_dict": lambda s: {"model_state_dict": s, "epoch": 3},
     "averaged": lambda s: {"n_averaged": torch.tensor(3), **{f"module.{n}": t for n, t in s.items()}},
     "nested and prefixed": lambda s: {"state_dict": {f"module.{n}": t for n, t in s.items()}},
     "without batch counters": lambda s: {n: t for n, t in s.items() if not n.endswith("num_batches_tracked")},
@@ -134,7 +139,7 @@ BREAKS: dict[str, tuple[Callable[[State], State], str]] = {
         r"1 have another shape \(bn1\.bias \(9,\) for \(16,\)\)",
     ),
     "every key misses": (
-        lambda s: {f"backbone.{n}": t for n, t in s.items()},
+        lambda s: {f"trunk.{n}": t for n, t in s.items()},
         r"are missing \(.*, and \d+ more\); .* are unknown",
     ),
 }
@@ -163,18 +168,36 @@ def test_vit_file_in_foreign_names_is_an_error_and_no_training_from_scratch(tmp_
         load_weights(network, tmp_path / "w.pth")
 
 
-def test_position_embeddings_are_resampled_to_the_input_size(tmp_path: Path) -> None:
-    large, small = _vit(64), _vit(32)
-    with torch.no_grad():  # a plane, which any fair resampling keeps
-        large.pos_embed[0, 1:] = torch.arange(16).reshape(4, 4).T.reshape(16, 1).float()
-    save_file(large.state_dict(), tmp_path / "w.safetensors")
-    report = load_weights(small, tmp_path / "w.safetensors")
+@pytest.mark.parametrize("side", [64, 96, 384])
+@pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "deit_tiny_distilled_patch16_224"])
+def test_position_embeddings_are_resampled_as_interpolate_does(side: int, name: str, tmp_path: Path) -> None:
+    """224 px to ``side``: bicubic with antialiasing over the grid of patches, tokens of their own untouched."""
+    given, network = _vit(224, name), _vit(side, name)
+    with torch.no_grad():
+        given.pos_embed.copy_(torch.randn(given.pos_embed.shape))
+    save_file(given.state_dict(), tmp_path / "w.safetensors")
+    report = load_weights(network, tmp_path / "w.safetensors")
     assert report.resampled == ("pos_embed",)
-    grid = small.pos_embed[0, 1:, 0].reshape(2, 2)
-    assert (grid[0, 0] < grid[1, 0] < grid[0, 1]) or (grid[0, 0] < grid[0, 1] < grid[1, 0])
-    assert grid.mean().item() == pytest.approx(7.5, abs=0.1)
-    assert torch.equal(small.pos_embed[0, 0], large.pos_embed[0, 0])
-    assert torch.equal(small.blocks[1].mlp.fc1.weight, large.blocks[1].mlp.fc1.weight)
+    assert "resampled pos_embed" in str(report)
+    tokens = network.num_prefix_tokens
+    grid = given.pos_embed[:, tokens:].detach().reshape(1, 14, 14, 24).permute(0, 3, 1, 2)
+    expected = interpolate(grid, size=side // 16, mode="bicubic", antialias=True, align_corners=False)
+    assert torch.allclose(
+        network.pos_embed[:, tokens:], expected.permute(0, 2, 3, 1).reshape(1, -1, 24), atol=1e-6
+    )
+    assert torch.equal(network.pos_embed[:, :tokens], given.pos_embed[:, :tokens])
+    assert torch.equal(network.blocks[1].mlp.fc1.weight, given.blocks[1].mlp.fc1.weight)
+
+
+def test_other_patches_are_refused_though_timm_would_resample_them(tmp_path: Path) -> None:
+    save_file(_vit(64).state_dict(), tmp_path / "w.safetensors")
+    other = _vit(32, patch_size=8)
+    before = {n: t.clone() for n, t in other.state_dict().items()}
+    with pytest.raises(
+        WeightsMismatch, match=r"patch_embed\.proj\.weight \(24, 3, 16, 16\) for \(24, 3, 8, 8\)"
+    ):
+        load_weights(other, tmp_path / "w.safetensors")
+    assert _equal(other.state_dict(), before)
 
 
 def test_own_checkpoint_of_another_size_is_not_resampled_quietly(tmp_path: Path) -> None:
@@ -197,17 +220,20 @@ def test_a_users_own_file_name_is_no_hash(published: State, tmp_path: Path) -> N
 
 
 def test_absent_and_unknown_files_name_what_is_allowed(tmp_path: Path) -> None:
-    (tmp_path / "w.npz").write_bytes(b"PK")
-    for path in (tmp_path / "none.pth", tmp_path / "w.npz", tmp_path):
-        with pytest.raises(UsageError, match=r"\.safetensors, \.bin, \.pt, \.pth"):
+    (tmp_path / "w.onnx").write_bytes(b"PK")
+    for path in (tmp_path / "none.pth", tmp_path / "w.onnx", tmp_path):
+        with pytest.raises(UsageError, match=r"\.safetensors, \.bin, \.pt, \.pth, \.npz"):
             read_state(path)
 
 
-@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors", ".npz"])
 @pytest.mark.parametrize("damage", ["empty", "text", "truncated", "random"])
 def test_damaged_files_are_named(suffix: str, damage: str, published: State, tmp_path: Path) -> None:
     path = tmp_path / f"w{suffix}"
-    torch.save(published, path) if suffix == ".pth" else save_file(published, path)
+    if suffix == ".npz":
+        np.savez(path, **{name: tensor.numpy() for name, tensor in published.items()})
+    else:
+        torch.save(published, path) if suffix == ".pth" else save_file(published, path)
     whole = path.read_bytes()
     contents = {
         "empty": b"",
@@ -218,6 +244,13 @@ def test_damaged_files_are_named(suffix: str, damage: str, published: State, tmp
     path.write_bytes(contents[damage])
     with pytest.raises(WeightsUnreadable, match=f"w{suffix}' can't be read as weights"):
         read_state(path)
+
+
+@pytest.mark.parametrize("array", [np.array([{}], dtype=object), np.array(["a"])], ids=["pickled", "text"])
+def test_arrays_of_other_things_than_numbers_are_refused(array: Any, tmp_path: Path) -> None:
+    np.savez(tmp_path / "w.npz", weight=array)
+    with pytest.raises(WeightsUnreadable, match=r"w\.npz' can't be read as weights"):
+        read_state(tmp_path / "w.npz")
 
 
 @pytest.mark.parametrize(

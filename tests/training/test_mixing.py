@@ -63,3 +63,21 @@ def test_equal_draws_mix_equally_and_probability_zero_never_mixes():
     mixed, goals = mix_batch(images.clone(), targets, never, num_classes=4, rng=np.random.default_rng(3))
     assert torch.equal(mixed, images)
     assert torch.equal(goals, targets)
+
+
+@pytest.mark.parametrize(("height", "width"), [(20, 30), (32, 32), (7, 5)])
+def test_the_weight_is_that_of_the_clipped_box_in_a_thousand_draws(height, width):
+    """Silent mistake 8: the target's share against a count of the pixels that were really pasted."""
+    clipped = 0
+    for seed in range(1000):
+        images = torch.tensor([0.0, 1.0]).view(2, 1, 1, 1).expand(2, 1, height, width).clone()
+        rng, again = np.random.default_rng(seed), np.random.default_rng(seed)
+        mixed, goals = mix_batch(
+            images, torch.tensor([0, 1]), AugmentSection(cutmix=1.0), num_classes=2, rng=rng
+        )
+        pasted = int((mixed[0] == 1).sum()) / (height * width)
+        assert goals[0].tolist() == pytest.approx([1 - pasted, pasted], abs=1e-6)
+        assert goals[1].tolist() == pytest.approx([pasted, 1 - pasted], abs=1e-6)
+        again.random(), again.integers(1)
+        clipped += abs(pasted - (1 - again.beta(1.0, 1.0))) > 0.02
+    assert clipped > 300  # what was drawn would have been wrong as often as this

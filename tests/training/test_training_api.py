@@ -379,7 +379,7 @@ RECIPE_MUTATIONS: dict[str, str] = {
     "model.name": "model.name: test_resnet -> test_efficientnet",
     "train.opt": "train.opt: adamw -> sgd",
     "augment.hflip": "augment.hflip: 0.5 -> 0.1",
-    "train.epochs": "train.epochs: 2 -> 5",
+    "train.schedule": "train.schedule: cosine -> constant",
     "evaluate.img_size": "evaluate.img_size: None -> 48",
 }
 

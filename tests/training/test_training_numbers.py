@@ -139,16 +139,14 @@ def poison_weight(value: float, step: int) -> Callable[[Job, pytest.MonkeyPatch]
 
 
 def poison_loss(value: float, step: int) -> Callable[[Job, pytest.MonkeyPatch], Job]:
-    def change(job: Job, patch: pytest.MonkeyPatch) -> Job:
+    def change(job: Job, _patch: pytest.MonkeyPatch) -> Job:
         calls = iter(range(10**6))
-        compute = loop_module._compute_loss
 
         def poisoned(*arguments: Any) -> Tensor:
-            loss = compute(*arguments)
+            loss = job.loss(*arguments)
             return loss * value if next(calls) == step else loss
 
-        patch.setattr(loop_module, "_compute_loss", poisoned)
-        return job
+        return replace_job(job, loss=poisoned)
 
     return change
 

@@ -10,21 +10,39 @@ from praxiscope.errors import UsageError
 
 LATEST = "@latest"
 """What a bare ``--resume`` becomes: the newest run of this recipe and data."""
+_NUMBER = re.compile(r"[+-]?\d+")
 
 
 def normalize_arguments(words: Sequence[str]) -> list[str]:
-    """Give a bare ``--resume`` its value, which the parser can't leave out.
+    """Give a bare ``--resume`` or ``--cache-features`` its value, which the parser can't leave out.
 
+    >>> normalize_arguments(["train", "--cache_features", "mine.yaml"])
+    ['train', '--cache-features=1', 'mine.yaml']
     >>> normalize_arguments(["train", "demo-cnn", "--resume", "--epochs", "3"])
     ['train', 'demo-cnn', '--resume=@latest', '--epochs', '3']
     >>> normalize_arguments(["train", "--resume", "runs/demo-cnn/x"])
     ['train', '--resume', 'runs/demo-cnn/x']
     """
     result = []
-    for place, word in enumerate(words):
-        bare = word == "--resume" and (place + 1 == len(words) or words[place + 1].startswith("-"))
-        result.append(f"--resume={LATEST}" if bare else word)
+    for word, following in zip(words, [*words[1:], "-"], strict=True):
+        if word == "--resume" and following.startswith("-"):
+            result.append(f"--resume={LATEST}")
+        elif word.replace("_", "-") == "--cache-features" and not _NUMBER.fullmatch(following):
+            result.append("--cache-features=1")
+        else:
+            result.append(word)
     return result
+
+
+def split_names(words: Sequence[str] | None) -> list[str] | None:
+    """Return the names of a flag that may be repeated or take several at once, separated by commas.
+
+    >>> split_names(["layer1,layer2", "bn1"])
+    ['layer1', 'layer2', 'bn1']
+    """
+    if not words:
+        return None
+    return [name.strip() for word in words for name in word.split(",") if name.strip()]
 
 
 def build_recipe_source(recipe: str | None, model: str | None) -> str | Mapping[str, Any] | None:

@@ -1,15 +1,16 @@
-"""``train``, ``evaluate``, ``report``, ``verify``, ``doctor``, ``demo``."""
+"""``evaluate``, ``report``, ``verify``, ``doctor``, ``demo``."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from praxiscope.cli.arguments import LATEST, build_recipe_source, collect_overrides
+from praxiscope.cli.grouped_help import GroupedCommand
+from praxiscope.cli.train_command import train
+from praxiscope.cli.zeroshot_command import zeroshot
 
 _Data = Annotated[Path | None, typer.Option("--data", metavar="DIR", help="The data folder.")]
 _Output = Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Folder of all runs.")]
@@ -24,7 +25,8 @@ _Run = Annotated[str, typer.Argument(metavar="RUN", help="A run's folder, or REC
 
 def add_to(app: typer.Typer) -> None:
     """Add the commands."""
-    app.command("train")(train)
+    app.command("train", cls=GroupedCommand)(train)
+    app.command("zeroshot")(zeroshot)
     app.command("evaluate")(evaluate)
     app.command("val", hidden=True)(evaluate)
     app.command("report")(report)
@@ -33,90 +35,13 @@ def add_to(app: typer.Typer) -> None:
     app.command("demo")(demo)
 
 
-def train(  # noqa: PLR0913, PLR0917 - one parameter a flag
-    recipe: Annotated[
-        str | None, typer.Argument(metavar="[RECIPE]", help="A built-in recipe or a .yaml file.")
-    ] = None,
-    data: _Data = None,
-    model: Annotated[
-        str | None, typer.Option(metavar="NAME", help="A model of the catalogue or of timm.")
-    ] = None,
-    epochs: Annotated[int | None, typer.Option(metavar="N")] = None,
-    batch_size: Annotated[int | None, typer.Option("--batch-size", "-b", metavar="N")] = None,
-    lr: Annotated[float | None, typer.Option(metavar="X", help="Peak learning rate.")] = None,
-    weight_decay: Annotated[float | None, typer.Option(metavar="X")] = None,
-    opt: Annotated[
-        str | None, typer.Option("--opt", "--optimizer", metavar="NAME", help="adamw, sgd, lamb ...")
-    ] = None,
-    warmup_epochs: Annotated[float | None, typer.Option(metavar="X")] = None,
-    smoothing: Annotated[float | None, typer.Option(metavar="X", help="Label smoothing.")] = None,
-    mixup: Annotated[float | None, typer.Option(metavar="ALPHA", help="MixUp; 0 for none.")] = None,
-    cutmix: Annotated[float | None, typer.Option(metavar="ALPHA", help="CutMix; 0 for none.")] = None,
-    amp: Annotated[str | None, typer.Option(metavar="P", help="Precision: auto, fp32, bf16, fp16.")] = None,
-    img_size: Annotated[int | None, typer.Option(metavar="PX")] = None,
-    pretrained: Annotated[
-        bool | None, typer.Option("--pretrained/--no-pretrained", help="Published weights.")
-    ] = None,
-    weights: Annotated[
-        str | None, typer.Option(metavar="FILE", help="Start from this .safetensors or .pth.")
-    ] = None,
-    seed: Annotated[int | None, typer.Option(metavar="N")] = None,
-    workers: Annotated[
-        int | None, typer.Option("--workers", "-j", metavar="N", help="Threads that read images.")
-    ] = None,
-    settings: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Any recipe key: `praxiscope recipes keys`."),
-    ] = None,
-    resume: Annotated[
-        str | None,
-        typer.Option(metavar="[RUN]", help="Go on with RUN; bare: the newest of this recipe and data."),
-    ] = None,
-    allow_changes: Annotated[
-        bool, typer.Option("--allow-changes", help="Resume although recipe or data differ.")
-    ] = False,
-    output: _Output = Path("runs"),
-    device: _Device = None,
-) -> None:
-    """Train a model on a folder of labelled images."""
-    flags = {
-        "model.name": model if recipe is not None else None,
-        "model.img_size": img_size, "model.pretrained": pretrained, "model.weights": weights,
-        "train.epochs": epochs, "train.batch_size": batch_size, "train.lr": lr, "train.opt": opt,
-        "train.weight_decay": weight_decay, "train.warmup_epochs": warmup_epochs,
-        "train.smoothing": smoothing, "train.precision": amp,
-        "augment.mixup": mixup, "augment.cutmix": cutmix,
-        "loader.workers": workers, "seed": seed,
-    }  # fmt: skip
-    overrides = collect_overrides(flags, settings or ())
-    source = build_recipe_source(recipe, model)
-    if source is None and resume not in {None, LATEST}:
-        source = _read_run_recipe(str(resume), output) if overrides else None
-
-    from praxiscope.cli.display import open_display
-    from praxiscope.recipe.load import load_recipe
-    from praxiscope.workflows.train import train as run_training
-
-    chosen = None if source is None else load_recipe(source, overrides)
-    with open_display() as display:
-        run = run_training(
-            chosen,
-            data=data,
-            output=output,
-            resume=True if resume == LATEST else resume or False,
-            allow_changes=allow_changes,
-            device=device,
-            watch=display,
-            command=["praxiscope", *sys.argv[1:]],
-        )
-    typer.echo(f"Run: {run.path}")
-    typer.echo(f"Next: praxiscope evaluate {run.path}")
-
-
 def evaluate(
     run: _Run,
     split: Annotated[str, typer.Option(metavar="SPLIT", help="test, val or train.")] = "test",
     out: Annotated[Path | None, typer.Option(metavar="FILE", help="Also write metrics.json there.")] = None,
+    groups: Annotated[
+        Path | None, typer.Option(metavar="CSV", help="Groups of classes to compare: columns class,group.")
+    ] = None,
     data: _Data = None,
     output: _Output = Path("runs"),
     device: _Device = None,
@@ -128,7 +53,7 @@ def evaluate(
 
     with open_display() as display:
         result = run_evaluation(
-            run, split=split, out=out, data=data, output=output, device=device, watch=display
+            run, split=split, out=out, data=data, output=output, device=device, groups=groups, watch=display
         )
     typer.echo(format_test_report(result.metrics, title=f"{result.run.run_id} on {split}"))
     typer.echo(f"Files: {result.folder}")
@@ -203,10 +128,3 @@ def _headline(metrics: Mapping[str, Any]) -> str:
         f"test top-1 {100 * top1['value']:.1f} % (95 % interval {100 * top1['low']:.1f} to "
         f"{100 * top1['high']:.1f}, {metrics['num_samples']} images)"
     )
-
-
-def _read_run_recipe(resume: str, output: Path) -> Mapping[str, Any]:
-    from praxiscope.recipe.load import load_recipe
-    from praxiscope.runs.find import find_run
-
-    return load_recipe(find_run(resume, root=output).recipe).model_dump(mode="json")

@@ -49,6 +49,59 @@ def check(
         raise typer.Exit(4)
 
 
+@_app.command("prepare")
+def prepare(
+    directory: Annotated[
+        Path, typer.Argument(metavar="DIR", help="The data folder; nothing is written to it.")
+    ],
+    pack: Annotated[
+        int | None, typer.Option("--pack", metavar="PX", help="Short side of the packed images; 256.")
+    ] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="data.key=value, as in a recipe.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Draws the splits that the data doesn't have.")] = 0,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="DIR", help="Write there instead of to the user's cache.")
+    ] = None,
+) -> None:
+    """Look at every file and write a packed copy of the images, which is read several times as fast."""
+    from praxiscope.cli.arguments import collect_overrides
+    from praxiscope.cli.display import open_display
+    from praxiscope.recipe.load import load_recipe
+    from praxiscope.workflows.prepare import prepare_data
+
+    section = load_recipe({"name": "prepare"}, collect_overrides({"data.pack": pack}, settings or ())).data
+    with open_display() as display:
+        result = prepare_data(directory, section, seed=seed, out=out, progress=display.phase)
+    typer.echo("\n".join(result.lines))
+
+
+@_app.command("fetch")
+def fetch(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A data set, or 'list'.")],
+    to: Annotated[Path | None, typer.Option("--to", metavar="DIR", help="A new or empty folder.")] = None,
+    archive: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Check and unpack this file, downloaded by hand.")
+    ] = None,
+) -> None:
+    """Download a published data set; its terms are shown. The only command that fetches data."""
+    from praxiscope.cli.display import open_display
+    from praxiscope.errors import UsageError
+    from praxiscope.runs.atomic import format_bytes
+    from praxiscope.workflows.fetch import describe_data_sets, fetch_data
+
+    if name == "list":
+        typer.echo("\n".join(describe_data_sets()))
+        return
+    if to is None:
+        raise UsageError("Where to? Name a new or empty folder with --to DIR.")
+    with open_display() as display:
+        result = fetch_data(name, to, archive=archive, note=display.note, progress=display.phase)
+    typer.echo(f"Data: {result.folder} ({result.files:,} files, {format_bytes(result.size)})")
+    typer.echo(f'Next: praxiscope data check "{result.folder}"')
+
+
 @_app.command("stage")
 def stage(  # noqa: PLR0913, PLR0917 - one parameter a flag
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="Folder to make.")],

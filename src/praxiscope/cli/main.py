@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 from collections.abc import Sequence
 from typing import Annotated
@@ -69,11 +70,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(1)
 
 
+@functools.cache
 def _load_commands() -> None:
-    from praxiscope.cli import commands, data_commands, recipe_commands
+    """Add the commands, once in a process."""
+    from praxiscope.cli import cache_commands, commands, data_commands, recipe_commands
 
     data_commands.add_to(app, _SETTINGS)
     recipe_commands.add_to(app, _SETTINGS)
+    cache_commands.add_to(app, _SETTINGS)
     commands.add_to(app)
 
 

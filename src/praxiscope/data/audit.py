@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import os
 import warnings
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from praxiscope.data.cache import AuditCache, FileState
-from praxiscope.data.fingerprint import Fingerprint, Unreadable, hash_file, take_fingerprint
-from praxiscope.data.images import DEFAULT_MAX_PIXELS
+from praxiscope.data.cache import AuditCache
+from praxiscope.data.containers.handles import Handles
+from praxiscope.data.fingerprint import Fingerprint, Unreadable, take_fingerprint
+from praxiscope.data.images import DEFAULT_MAX_PIXELS, ImageUnreadable
 from praxiscope.data.manifest import Manifest
+from praxiscope.data.media import FileState, hash_sample, load_sample, open_container, read_state, split_path
 
 Progress = Callable[[str, int, int], None]
 """Called with (phase, done, total)."""
@@ -42,7 +45,7 @@ def audit_files(
         max_pixels: Cap on width x height before decoding.
         progress: Told ``("read", done, total)``.
     """
-    states = {path: state for path in paths if (state := _read_state(root / path)) is not None}
+    states = _read_states(root, paths)
     known: Mapping[str, Fingerprint] = cache.load(states) if cache is not None else {}
     results: dict[str, Fingerprint | Unreadable] = dict(known)
     todo = [path for path in paths if path not in results]
@@ -51,7 +54,7 @@ def audit_files(
         warnings.filterwarnings("ignore", module=r"PIL\..*")
         for start in range(0, len(todo), _CHUNK):
             chunk = todo[start : start + _CHUNK]
-            found = pool.map(lambda path: take_fingerprint(root / path, max_pixels=max_pixels), chunk)
+            found = pool.map(lambda path: _look(root, path, max_pixels), chunk)
             fresh = dict(zip(chunk, found, strict=True))
             results.update(fresh)
             if cache is not None:
@@ -63,42 +66,72 @@ def audit_files(
     return results
 
 
-def _read_state(path: Path) -> FileState | None:
+def _look(root: Path, path: str, max_pixels: int) -> Fingerprint | Unreadable:
     try:
-        status = path.stat()
-    except OSError:
-        return None
-    return status.st_size, status.st_mtime_ns
+        source = load_sample(root, path)
+    except ImageUnreadable as problem:
+        return Unreadable(sha256=None, reason=problem.reason)
+    return take_fingerprint(source, max_pixels=max_pixels)
+
+
+def _read_states(root: Path, paths: Sequence[str]) -> dict[str, FileState]:
+    """Return the states of the files that samples lie in; each container is asked once."""
+    states: dict[str, FileState] = {}
+    seen: dict[str, FileState | None] = {}
+    for path in paths:
+        file = split_path(path).file
+        if file not in seen:
+            seen[file] = read_state(root, file)
+        if (state := seen[file]) is not None:
+            states[path] = state
+    return states
 
 
 def verify_files(manifest: Manifest, *, progress: Progress | None = None) -> list[str]:
-    """Hash every usable file again and compare it with the manifest; the cache is never asked.
+    """Hash every usable sample again and compare it with the manifest; nothing that is remembered is asked.
 
     Args:
         manifest: What the files were.
         progress: Told ``("verify", done, total)``.
 
     Returns:
-        One line per file that is gone, unreadable or other than it was, sorted by sample id; none when all
-        are what they were.
+        One line per sample that is gone, unreadable or other than it was, sorted by sample id, after one per
+        container that can't be opened; none when all are what they were.
     """
-    rows = manifest.usable(None).select(["path", "sha256"]).to_pydict()
-    lines: list[str] = []
+    handles = Handles()
+    rows = manifest.usable(None).select(["sample_id", "path", "sha256"]).to_pylist()
+    lines, closed = _check_containers(manifest.root, [row["path"] for row in rows], handles)
+    rows = [row for row in rows if split_path(row["path"]).file not in closed]
     with ThreadPoolExecutor(count_workers()) as pool:
-        for start in range(0, len(rows["path"]), _CHUNK):
-            paths = rows["path"][start : start + _CHUNK]
-            expected = rows["sha256"][start : start + _CHUNK]
-            lines += filter(None, pool.map(lambda p, h: _compare(manifest.root / p, p, h), paths, expected))
+        for start in range(0, len(rows), _CHUNK):
+            chunk = rows[start : start + _CHUNK]
+            lines += filter(None, pool.map(lambda row: _compare(manifest.root, row, handles), chunk))
             if progress is not None:
-                progress("verify", start + len(paths), len(rows["path"]))
+                progress("verify", start + len(chunk), len(rows))
     return lines
 
 
-def _compare(file: Path, path: str, expected: str) -> str | None:
+def _check_containers(root: Path, paths: Sequence[str], handles: Handles) -> tuple[list[str], set[str]]:
+    """Return a line for each container that can't be opened, and the containers themselves."""
+    counts = Counter((place.file, place.kind) for path in paths if (place := split_path(path)).kind)
+    lines, closed = [], set()
+    for (file, kind), count in counts.items():
+        try:
+            open_container(root / file, str(kind), handles)
+        except ImageUnreadable as problem:
+            lines.append(f"{file}: {problem.reason}; it holds {count:,} samples")
+            closed.add(file)
+    return lines, closed
+
+
+def _compare(root: Path, row: Mapping[str, str], handles: Handles) -> str | None:
+    name, expected = row["sample_id"], row["sha256"]
     try:
-        actual = hash_file(file)
+        actual = hash_sample(root, row["path"], handles)
+    except ImageUnreadable as problem:
+        return f"{name}: can't be read ({problem.reason})"
     except FileNotFoundError:
-        return f"{path}: is gone"
+        return f"{name}: is gone"
     except OSError as problem:
-        return f"{path}: can't be read ({problem.strerror})"
-    return None if actual == expected else f"{path}: changed (sha256 was {expected[:12]}, is {actual[:12]})"
+        return f"{name}: can't be read ({problem.strerror})"
+    return None if actual == expected else f"{name}: changed (sha256 was {expected[:12]}, is {actual[:12]})"

@@ -144,11 +144,19 @@ def apply_policy(
                 picture = apply_operation(picture, name, level / 9, rng, fill=fill)
     elif section.policy == "randaugment":
         for index in rng.integers(len(_RAND), size=section.num_ops):
-            picture = apply_operation(picture, _RAND[index], section.magnitude / 30, rng, fill=fill)
+            if section.op_prob == 1 or rng.random() < section.op_prob:
+                strength = _draw_strength(section, rng)
+                picture = apply_operation(picture, _RAND[index], strength, rng, fill=fill)
     elif section.policy == "trivialaugment":
         name, strength = _RAND[rng.integers(len(_RAND))], int(rng.integers(31)) / 30
         picture = apply_operation(picture, name, strength, rng, fill=fill, wide=True)
     return picture
+
+
+def _draw_strength(section: AugmentSection, rng: np.random.Generator) -> float:
+    if not section.magnitude_std:
+        return section.magnitude / 30
+    return min(max(rng.normal(section.magnitude, section.magnitude_std), 0.0), 30.0) / 30
 
 
 def apply_operation(

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+
+import numpy as np
 
 from praxiscope.data.audit import Progress, audit_files
 from praxiscope.data.cache import AuditCache
@@ -12,7 +15,7 @@ from praxiscope.data.duplicates import Duplicates, find_duplicates, join_groups
 from praxiscope.data.findings import DROPPED, AuditedSamples, describe_samples, sort_findings
 from praxiscope.data.fingerprint import Fingerprint, Unreadable
 from praxiscope.data.images import DEFAULT_MAX_PIXELS
-from praxiscope.data.manifest import Finding, Manifest, build_table
+from praxiscope.data.manifest import NOT_DRAWN, Finding, Manifest, build_table, quantify
 from praxiscope.data.sources.catalog import list_samples
 from praxiscope.data.sources.listing import Listing, Sample
 from praxiscope.data.split import cut_split
@@ -56,7 +59,7 @@ def build_manifest(
     folder = folder.resolve()
     listing = _rename_splits(list_samples(folder, section), section)
     cache = AuditCache(folder) if use_cache else None
-    paths = [sample.sample_id for sample in listing.samples if sample.problem is None]
+    paths = [sample.place for sample in listing.samples if sample.problem is None]
     looked = audit_files(folder, paths, cache=cache, max_pixels=max_pixels, progress=progress)
     audited, notes = _arrange(listing, looked, section, seed)
     findings = describe_samples(audited, refuse_duplicates=section.duplicates == "refuse")
@@ -92,13 +95,15 @@ def _arrange(
     prints: list[Fingerprint | None] = []
     quarantine: list[str | None] = []
     for sample in samples:
-        entry = looked.get(sample.sample_id)
+        entry = looked.get(sample.place)
         prints.append(entry if isinstance(entry, Fingerprint) and sample.problem is None else None)
         quarantine.append(sample.problem or (entry.reason if isinstance(entry, Unreadable) else None))
     duplicates = find_duplicates(prints, near_distance=section.near_distance)
     if section.duplicates == "drop-train":
         _drop_train(samples, duplicates, quarantine)
     splits, notes = _assign_splits(samples, quarantine, duplicates, section, seed)
+    if section.train_per_class is not None:
+        notes += _draw_train(samples, splits, quarantine, section.train_per_class, seed)
     present = [split if reason is None else None for split, reason in zip(splits, quarantine, strict=True)]
     audited = AuditedSamples(
         samples=samples,
@@ -161,6 +166,33 @@ def _assign_splits(
     return splits, notes + _describe_absent(splits)
 
 
+def _draw_train(
+    samples: Sequence[Sample], splits: Sequence[str], quarantine: list[str | None], per_class: int, seed: int
+) -> list[Finding]:
+    """Quarantine all but `per_class` sound training samples a class; a smaller draw is part of a larger."""
+    members: dict[str, list[int]] = defaultdict(list)
+    for index, sample in enumerate(samples):
+        if splits[index] == "train" and quarantine[index] is None:
+            members[sample.label].append(index)
+    left_out = 0
+    for label, indices in sorted(members.items()):
+        # Drawn by the class's name: a class that comes or goes doesn't change what is drawn of the others.
+        order = np.random.default_rng([seed, *label.encode()]).permutation(len(indices))
+        for place in order[per_class:].tolist():
+            quarantine[indices[place]] = f"{NOT_DRAWN}data.train_per_class is {per_class}"
+            left_out += 1
+    few = sorted(label for label, indices in members.items() if len(indices) < per_class)
+    message = (
+        f"{quantify(left_out, 'training sample')} not drawn: data.train_per_class keeps {per_class:,} of "
+        f"each class, by seed {seed}."
+    )
+    notes = [Finding(code="split.train-per-class", severity="note", message=message, count=left_out)]
+    if few:
+        message = f"{quantify(len(few), 'class', 'classes')} with fewer than {per_class:,} training samples."
+        notes.append(Finding.of("split.few", "note", message, few))
+    return notes
+
+
 def _join_samples(samples: Sequence[Sample], duplicates: Duplicates) -> dict[int, int]:
     """Return {index: component} over the user's groups and the duplicate clusters together."""
     first: dict[str, int] = {}
@@ -199,7 +231,7 @@ def _tabulate(audited: AuditedSamples) -> list[dict[str, object]]:
     for index, (sample, entry) in enumerate(zip(audited.samples, audited.fingerprints, strict=True)):
         row: dict[str, object] = {
             "sample_id": sample.sample_id,
-            "path": sample.sample_id,
+            "path": sample.place,
             "split": audited.splits[index],
             HEAD: sample.label,
             "group": sample.group,

@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from praxiscope.data.fingerprint import Fingerprint
+from praxiscope.data.media import FileState
 
 _LOG = logging.getLogger(__name__)
 _BATCH = 500
@@ -24,9 +25,6 @@ _FILE_NAME = f"audit-v{_FINGERPRINT_VERSION}.sqlite"
 _CREATE = """CREATE TABLE IF NOT EXISTS files (
     root TEXT, path TEXT, size INTEGER, mtime_ns INTEGER, sha256 TEXT, phash TEXT, mirrored TEXT, thumb BLOB,
     width INTEGER, height INTEGER, traits TEXT, PRIMARY KEY (root, path)) WITHOUT ROWID"""
-
-FileState = tuple[int, int]
-"""Size in bytes and modification time in nanoseconds."""
 
 
 def cache_folder() -> Path:
@@ -44,6 +42,11 @@ def cache_folder() -> Path:
     if sys.platform == "win32":
         return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local") / "praxiscope"
     return Path.home() / ".cache" / "praxiscope"
+
+
+def list_audit_files() -> list[Path]:
+    """Return the files of the audit cache, those of earlier versions too."""
+    return sorted(path for path in cache_folder().glob("audit-v*.sqlite") if path.is_file())
 
 
 class AuditCache:

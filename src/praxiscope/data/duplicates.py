@@ -26,6 +26,17 @@ MAX_NEAR_IMAGES = 150_000
 MIN_CORRELATION = 0.95
 """Pearson correlation of two thumbnails from which a candidate is a near duplicate."""
 
+SMALL_SIDE = 32
+"""Images whose short side is at most this many pixels hold little to tell look-alikes from copies by: the
+thumbnail is all of the image, so a copy of it correlates more (measured on Fashion-MNIST's 70,000 garments:
+at 0.95 every second image has a "duplicate", at 0.99 one in a hundred)."""
+
+MIN_CORRELATION_SMALL = 0.99
+"""Takes the place of `MIN_CORRELATION` where one of two images is small."""
+
+MAX_DISTANCE_SMALL = 12
+"""Hash distance in bits up to which images are compared where all of them are small."""
+
 MIN_CONTRAST = 4.0
 """Standard deviation in grey levels below which a thumbnail is too flat to compare."""
 
@@ -140,6 +151,9 @@ def _find_near(images: Sequence[Fingerprint], distance: int) -> list[tuple[int, 
     textured = np.flatnonzero(thumbs_NHW.reshape(len(images), -1).std(axis=1) >= MIN_CONTRAST)
     plain = _unpack([images[index].phash for index in textured.tolist()])
     mirrored = _unpack([images[index].mirrored for index in textured.tolist()])
+    small = np.array([min(image.width, image.height) <= SMALL_SIDE for image in images])
+    if small.all():
+        distance = min(distance, MAX_DISTANCE_SMALL)
     found: set[tuple[int, int]] = set()
     for other, flip in ((plain, False), (mirrored, True)):
         for pairs in _candidates(plain, other, distance):
@@ -148,7 +162,8 @@ def _find_near(images: Sequence[Fingerprint], distance: int) -> list[tuple[int, 
                 part = chosen[start : start + _CONFIRM_PAIRS]
                 right = thumbs_NHW[part[:, 1]]
                 score = _correlate(thumbs_NHW[part[:, 0]], right[:, :, ::-1] if flip else right)
-                found.update((int(i), int(j)) for i, j in part[score >= MIN_CORRELATION])
+                needed = np.where(small[part].any(axis=1), MIN_CORRELATION_SMALL, MIN_CORRELATION)
+                found.update((int(i), int(j)) for i, j in part[score >= needed])
     return sorted(found)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from praxiscope.data.duplicates import MAX_NEAR_IMAGES, Duplicates, Twin
 from praxiscope.data.fingerprint import Fingerprint
-from praxiscope.data.manifest import SPLITS, Finding, Severity, quantify
+from praxiscope.data.manifest import NOT_DRAWN, SPLITS, Finding, Severity, quantify
 from praxiscope.data.sources.listing import Sample
 from praxiscope.data.sources.table import MISSING
 
@@ -92,7 +92,7 @@ def _describe_quarantine(audited: AuditedSamples) -> list[Finding]:
             missing.append(sample.sample_id)
         elif reason is not None and reason.startswith(DROPPED):
             dropped.append(f"{sample.sample_id}: {reason}")
-        elif reason is not None:
+        elif reason is not None and not reason.startswith(NOT_DRAWN):
             broken.append(f"{sample.sample_id}: {reason}")
     findings = []
     if not audited.usable:

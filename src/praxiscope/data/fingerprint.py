@@ -14,14 +14,17 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from praxiscope.data.containers.handles import Content
 from praxiscope.data.images import (
     DEFAULT_MAX_PIXELS,
     ImageUnreadable,
+    check_size,
     has_transparency,
     open_image,
     read_orientation,
     upright_rgb,
 )
+from praxiscope.data.media import dump_pixels
 
 HASH_SIDE = 16
 THUMB_SIDE = 32
@@ -59,26 +62,33 @@ class Unreadable:
     reason: str
 
 
-def take_fingerprint(path: Path, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> Fingerprint | Unreadable:
-    """Hash a file and decode it whole.
+def take_fingerprint(
+    source: Path | Content, *, max_pixels: int = DEFAULT_MAX_PIXELS
+) -> Fingerprint | Unreadable:
+    """Hash a file, or a member of a container, and decode it whole.
 
     Pillow's ``verify()`` passes truncated JPEGs, so nothing short of decoding shows that a file is sound.
 
     Args:
-        path: The file.
+        source: What :func:`praxiscope.data.media.load_sample` returns: a file, encoded bytes, or pixels.
         max_pixels: Cap on width x height before decoding.
 
     Returns:
         The fingerprint, or why there is none; never raises for what is wrong with the file.
     """
     sha256 = None
+    traits: tuple[str, ...] = ()
     try:
-        size = path.stat().st_size
-        content: Path | bytes = path.read_bytes() if size <= _WHOLE_READ_BYTES else path
-        sha256 = hashlib.sha256(content).hexdigest() if isinstance(content, bytes) else hash_file(path)
-        with open_image(content, max_pixels=max_pixels) as image:
-            rgb = upright_rgb(image)
-            traits = _find_traits(image)
+        if isinstance(source, Path) and source.stat().st_size <= _WHOLE_READ_BYTES:
+            source = source.read_bytes()
+        sha256 = _hash(source)
+        if isinstance(source, np.ndarray):
+            check_size((source.shape[1], source.shape[0]), max_pixels)
+            rgb = Image.fromarray(source)
+        else:
+            with open_image(source, max_pixels=max_pixels) as image:
+                rgb = upright_rgb(image)
+                traits = _find_traits(image)
     except ImageUnreadable as problem:
         return Unreadable(sha256=sha256, reason=problem.reason)
     except OSError as problem:
@@ -97,6 +107,12 @@ def take_fingerprint(path: Path, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> Fin
         height=rgb.height,
         traits=traits,
     )
+
+
+def _hash(source: Path | Content) -> str:
+    if isinstance(source, Path):
+        return hash_file(source)
+    return hashlib.sha256(source if isinstance(source, bytes) else dump_pixels(source)).hexdigest()
 
 
 def hash_file(path: Path) -> str:

@@ -143,7 +143,7 @@ def open_image(source: Path | bytes, *, max_pixels: int = DEFAULT_MAX_PIXELS) ->
             io.BytesIO(source) if isinstance(source, bytes) else source.open("rb") as stream,
             Image.open(stream, formats=(_require_format(stream),)) as image,
         ):
-            _check_size(image.size, max_pixels)
+            check_size(image.size, max_pixels)
             yield image
     except ImageUnreadable as problem:
         raise ImageUnreadable(problem.reason, path) from None
@@ -235,7 +235,12 @@ def _require_format(stream: IO[bytes]) -> str:
     return name
 
 
-def _check_size(size: tuple[int, int], max_pixels: int) -> None:
+def check_size(size: tuple[int, int], max_pixels: int) -> None:
+    """Refuse an image by the size (width, height) that it declares.
+
+    Raises:
+        ImageUnreadable: It has more pixels than `max_pixels`, or none.
+    """
     width, height = size
     if width * height > max_pixels:
         raise ImageUnreadable(

@@ -21,15 +21,17 @@ from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, Protocol, Self
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from PIL import Image
 
 from praxiscope.data.images import ImageUnreadable
 from praxiscope.data.manifest import Manifest
 from praxiscope.data.media import decode_sample
+from praxiscope.data.pack_reader import Pack, PackedRows
 from praxiscope.data.plan import AUGMENT_STREAM, BatchPlan
 from praxiscope.data.transforms import EvalTransform, TrainTransform
 from praxiscope.errors import DataError
@@ -65,6 +67,7 @@ class SampleSet:
         paths: relative to ``root``.
         targets: int64, (N,), indices into ``names``.
         names: the head's label names.
+        packed: the same samples in a packed copy, which is read instead of the files.
     """
 
     root: Path
@@ -72,13 +75,19 @@ class SampleSet:
     paths: tuple[str, ...]
     targets: npt.NDArray[np.int64]
     names: tuple[str, ...]
+    packed: PackedRows | None = None
 
     def __len__(self) -> int:
         return len(self.sample_ids)
 
 
 def build_sample_set(
-    manifest: Manifest, split: str, *, head: str = "action", without: Iterable[str] = ()
+    manifest: Manifest,
+    split: str,
+    *,
+    head: str = "action",
+    without: Iterable[str] = (),
+    pack: Pack | None = None,
 ) -> SampleSet:
     """Take one split's usable samples from a manifest; labels become indices **by name**.
 
@@ -87,6 +96,7 @@ def build_sample_set(
         split: ``train``, ``val`` or ``test``.
         head: which target.
         without: sample ids to leave out (a run's quarantine).
+        pack: a packed copy of the manifest's images to read instead of them; held by the caller.
 
     Raises:
         DataError: the split has no usable sample.
@@ -106,6 +116,7 @@ def build_sample_set(
         paths=tuple(row["path"] for row in rows),
         targets=np.array([index[row[head]] for row in rows], dtype=np.int64),
         names=names,
+        packed=None if pack is None else pack.select([row["sha256"] for row in rows]),
     )
 
 
@@ -131,9 +142,9 @@ class BatchReader:
         """
         side = self.transform.spec.img_size
         images = np.empty((len(plan.rows), side, side, 3), np.uint8)
-        for place, row in enumerate(plan.rows):
+        for place, (row, draw) in enumerate(plan.places):
             report[slot] = row
-            images[place] = self._read(row, plan.epoch)
+            images[place] = self._read(row, plan.epoch, draw)
         report[slot] = _IDLE
         return Batch(
             images=torch.from_numpy(images).permute(0, 3, 1, 2),
@@ -141,21 +152,37 @@ class BatchReader:
             rows=plan.rows,
         )
 
-    def _read(self, row: int, epoch: int) -> npt.NDArray[np.uint8]:
+    def _read(self, row: int, epoch: int, draw: int = 0) -> npt.NDArray[np.uint8]:
+        image = self._decode(row) if self.samples.packed is None else self.samples.packed.read(row)
+        if isinstance(self.transform, EvalTransform):
+            return self.transform(image)
+        # A row's first draw of an epoch has the seed that it had before rows could come twice.
+        seed = [self.seed, epoch, AUGMENT_STREAM, row, *([draw] if draw else [])]
+        return self.transform(image, np.random.default_rng(seed))
+
+    def _decode(self, row: int) -> Image.Image:
         root, path = self.samples.root, self.samples.paths[row]
         try:
-            image = decode_sample(
+            return decode_sample(
                 root, path, target_size=self.transform.decode_size, max_pixels=self.max_pixels
             )
         except ImageUnreadable as error:
             sample_id = self.samples.sample_ids[row]
             raise SampleFailed(
-                f"'{root / path}' was sound when the data was checked and can't be read now: {error}",
+                f"'{sample_id}' in {root} was sound when the data was checked and can't be read now: {error}",
                 [sample_id],
             ) from error
-        if isinstance(self.transform, EvalTransform):
-            return self.transform(image)
-        return self.transform(image, np.random.default_rng([self.seed, epoch, AUGMENT_STREAM, row]))
+
+
+class Reader(Protocol):
+    """Makes the batch of a plan, in any thread or process."""
+
+    @property
+    def samples(self) -> SampleSet:
+        """The split, to name what was being read."""
+
+    def __call__(self, plan: BatchPlan, report: list[int] | Any, slot: int) -> Batch:
+        """Return the batch, as :class:`BatchReader` does."""
 
 
 class Loader:
@@ -164,7 +191,7 @@ class Loader:
     Use as a context manager; leaving it ends the workers.
     """
 
-    def __init__(self, reader: BatchReader, section: LoaderSection, *, workers: int, process: bool) -> None:
+    def __init__(self, reader: Reader, section: LoaderSection, *, workers: int, process: bool) -> None:
         self._reader = reader
         self._section = section
         self._makers: _Inline | _Threads | _Processes
@@ -191,7 +218,7 @@ class Loader:
         return self._makers.batches(plans)
 
 
-def build_loader(reader: BatchReader, section: LoaderSection, *, device_type: str, cores: int) -> Loader:
+def build_loader(reader: Reader, section: LoaderSection, *, device_type: str, cores: int) -> Loader:
     """Build the loader that suits the device.
 
     Args:
@@ -213,7 +240,7 @@ def build_loader(reader: BatchReader, section: LoaderSection, *, device_type: st
 class _Inline:
     """No worker at all: batches are made when they are asked for."""
 
-    def __init__(self, reader: BatchReader) -> None:
+    def __init__(self, reader: Reader) -> None:
         self._reader = reader
 
     def batches(self, plans: Sequence[BatchPlan]) -> Iterator[Batch]:
@@ -228,7 +255,7 @@ class _Inline:
 class _Threads:
     """Daemon threads, each making whole batches: one that hangs can't keep the program from ending."""
 
-    def __init__(self, reader: BatchReader, section: LoaderSection, workers: int) -> None:
+    def __init__(self, reader: Reader, section: LoaderSection, workers: int) -> None:
         self._reader = reader
         self._section = section
         self._report = [_IDLE] * workers
@@ -304,7 +331,7 @@ class _PlanSampler:
 class _PlanDataset(torch.utils.data.Dataset["Batch | SampleFailed"]):
     """Makes the batch of a plan inside a worker process."""
 
-    def __init__(self, reader: BatchReader, report: Any) -> None:
+    def __init__(self, reader: Reader, report: Any) -> None:
         self._reader = reader
         self._report = report
 
@@ -348,7 +375,7 @@ def _holding_signals() -> Iterator[None]:
 class _Processes:
     """Worker processes through torch's DataLoader, started fresh (no fork of a threaded process)."""
 
-    def __init__(self, reader: BatchReader, section: LoaderSection, workers: int) -> None:
+    def __init__(self, reader: Reader, section: LoaderSection, workers: int) -> None:
         method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
         context = multiprocessing.get_context(method)
         if (

@@ -21,6 +21,9 @@ from praxiscope.errors import DataError, IntegrityError, UsageError
 SPLITS = ("train", "val", "test")
 """The splits, earlier ones first: a twin is looked for in earlier splits."""
 
+NOT_DRAWN = "not drawn: "
+"""How the quarantine reason of a sound training sample begins that ``data.train_per_class`` left out."""
+
 MAX_EXAMPLES = 20
 _METADATA_KEY = b"praxiscope.manifest"
 _SCHEMA_VERSION = 1
@@ -81,7 +84,7 @@ class Manifest:
     heads: dict[str, tuple[str, ...]]
     """Label names per head, sorted by code point; a target is an index into them."""
     source: str
-    """``folder``, ``csv`` or ``stage``."""
+    """What read it, as in ``DataSection.source``: ``folder``, ``csv``, ``cifar`` ..."""
     findings: tuple[Finding, ...]
     """What the audit has to say, worst first."""
 
@@ -105,6 +108,11 @@ class Manifest:
         if split is not None:
             keep = pc.and_(keep, pc.equal(self.table["split"], split))
         return self.table.filter(keep)
+
+    def rejected(self) -> list[tuple[str, str]]:
+        """Return (sample id, reason) of what can't be used; sound samples that weren't drawn are left out."""
+        pairs = zip(self.table["sample_id"].to_pylist(), self.table["quarantine"].to_pylist(), strict=True)
+        return [(name, reason) for name, reason in pairs if reason and not reason.startswith(NOT_DRAWN)]
 
     @cached_property
     def fingerprint(self) -> str:

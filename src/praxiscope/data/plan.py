@@ -5,33 +5,108 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 ORDER_STREAM, AUGMENT_STREAM = 1, 2
 """Last words of the seeds of order and augmentation, which keep their draws apart."""
 
+Rows = npt.NDArray[np.int64]
+
 
 @dataclass(frozen=True, kw_only=True)
 class BatchPlan:
-    """Which rows make a batch, in which epoch (0-based)."""
+    """Which rows make a batch, in which epoch (0-based).
+
+    Attributes:
+        epoch: seeds the augmentation.
+        rows: of the split, by place in the batch.
+        draws: how often each place's row came before in this epoch, which keeps augmentations of the same
+            row apart; empty where no row comes twice.
+    """
 
     epoch: int
     rows: tuple[int, ...]
+    draws: tuple[int, ...] = ()
+
+    @property
+    def places(self) -> list[tuple[int, int]]:
+        """(row, draw) of each place of the batch."""
+        return list(zip(self.rows, self.draws or (0,) * len(self.rows), strict=True))
 
 
-def plan_training_epoch(num_samples: int, batch_size: int, *, seed: int, epoch: int) -> list[BatchPlan]:
-    """Shuffle by (seed, epoch) and cut into batches; every sample comes exactly once.
+def plan_training_epoch(
+    num_samples: int,
+    batch_size: int,
+    *,
+    seed: int,
+    epoch: int,
+    repeats: int = 1,
+    labels: Rows | None = None,
+) -> list[BatchPlan]:
+    """Draw an epoch's samples by (seed, epoch) and cut them into batches.
 
-    A last batch of a single sample is joined to the one before it: batch statistics of one sample
-    are no statistics.
+    Args:
+        num_samples: N, of the split; an epoch has as many, repeats included.
+        batch_size: samples of a batch. With ``repeats``, the largest multiple of it that fits.
+        seed: of the recipe.
+        epoch: 0-based.
+        repeats: times that a chosen sample stands in its batch, side by side (Hoffer et al. 2020, "Augment
+            your batch"). An epoch then sees N / ``repeats`` different samples, other ones each time.
+        labels: int64 (N,), the class of each row, to draw each class equally often; None to take every
+            sample exactly once.
+
+    Returns:
+        The batches. A last batch of a single sample is joined to the one before it: batch statistics of one
+        sample are no statistics.
     """
-    order = np.random.default_rng([seed, epoch, ORDER_STREAM]).permutation(num_samples)
-    cuts = list(range(batch_size, num_samples, batch_size))
-    if cuts and num_samples - cuts[-1] == 1 and batch_size > 1:
+    rng = np.random.default_rng([seed, epoch, ORDER_STREAM])
+    if labels is None:
+        chosen = rng.permutation(num_samples)
+    else:
+        chosen = _draw_balanced(labels, -(-num_samples // repeats), rng)
+    order = np.repeat(chosen, repeats)[:num_samples]
+    size = max(1, batch_size // repeats) * repeats
+    cuts = list(range(size, num_samples, size))
+    if cuts and num_samples - cuts[-1] == 1 and size > 1:
         cuts.pop()
-    return [BatchPlan(epoch=epoch, rows=tuple(part.tolist())) for part in np.split(order, cuts)]
+    parts = np.split(order, cuts)
+    if repeats == 1 and labels is None:
+        return [BatchPlan(epoch=epoch, rows=tuple(part.tolist())) for part in parts]
+    draws = np.split(_count_earlier(order), cuts)
+    return [
+        BatchPlan(epoch=epoch, rows=tuple(part.tolist()), draws=tuple(draw.tolist()))
+        for part, draw in zip(parts, draws, strict=True)
+    ]
 
 
 def plan_evaluation(num_samples: int, batch_size: int) -> list[BatchPlan]:
     """Cut the rows in their order into batches; every sample exactly once, nothing padded."""
     starts = range(0, num_samples, batch_size)
     return [BatchPlan(epoch=0, rows=tuple(range(i, min(i + batch_size, num_samples)))) for i in starts]
+
+
+def _draw_balanced(labels: Rows, count: int, rng: np.random.Generator) -> Rows:
+    """Draw ``count`` rows, each class that is present equally often to within one, in a mixed order.
+
+    No row of a class comes a second time before all of them have come; which classes get one more where
+    ``count`` is no multiple of their number is drawn as well.
+    """
+    classes = rng.permutation(np.unique(labels))
+    quotas = [count // len(classes) + (place < count % len(classes)) for place in range(len(classes))]
+    parts = []
+    for label, quota in zip(classes, quotas, strict=True):
+        rows = np.flatnonzero(labels == label)
+        rounds = [rng.permutation(rows) for _ in range(-(-quota // len(rows)))]
+        parts.append(np.concatenate(rounds)[:quota] if rounds else rows[:0])
+    return rng.permutation(np.concatenate(parts))
+
+
+def _count_earlier(order: Rows) -> Rows:
+    """Return for each place how often its row stands before it."""
+    by_row = np.argsort(order, kind="stable")
+    ordered = order[by_row]
+    starts = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]])
+    lengths = np.diff(np.r_[starts, len(order)])
+    earlier = np.empty_like(order)
+    earlier[by_row] = np.arange(len(order)) - np.repeat(starts, lengths)
+    return earlier

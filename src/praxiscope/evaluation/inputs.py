@@ -35,14 +35,19 @@ def build_input_spec(built: BuiltModel, recipe: Recipe, *, evaluation: bool) -> 
     )
 
 
-def build_evaluation_loader(samples: SampleSet, spec: InputSpec, recipe: Recipe, runtime: Runtime) -> Loader:
-    """Return a loader of evaluation batches of a split."""
-    reader = BatchReader(
+def build_evaluation_reader(samples: SampleSet, spec: InputSpec, recipe: Recipe) -> BatchReader:
+    """Return what reads evaluation batches of a split."""
+    return BatchReader(
         samples=samples,
         transform=EvalTransform(spec=spec),
         seed=recipe.seed,
         max_pixels=recipe.loader.max_pixels,
     )
+
+
+def build_evaluation_loader(samples: SampleSet, spec: InputSpec, recipe: Recipe, runtime: Runtime) -> Loader:
+    """Return a loader of evaluation batches of a split."""
+    reader = build_evaluation_reader(samples, spec, recipe)
     return build_loader(reader, recipe.loader, device_type=runtime.device.type, cores=count_cores())
 
 

@@ -8,11 +8,11 @@ from dataclasses import asdict
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from praxiscope.data.loader import Loader
 from praxiscope.data.plan import plan_evaluation
-from praxiscope.models.runtime import Normalizer, Runtime
+from praxiscope.models.runtime import Runtime
 from praxiscope.stats.calibration import compute_calibration
 from praxiscope.stats.confusion import compute_confusion, compute_scores
 from praxiscope.stats.topk import compute_topk
@@ -24,7 +24,7 @@ def compute_logits(  # noqa: PLR0913 - all but two name a part of the evaluation
     *,
     num_samples: int,
     batch_size: int,
-    normalize: Normalizer,
+    normalize: Callable[[Tensor], Tensor],
     runtime: Runtime,
     flip: bool = False,
     progress: Callable[[int, int], None] = lambda _done, _total: None,

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from praxiscope.errors import DataError
+from praxiscope.evaluation.groups import GROUPS_RULE, ClassGroups, score_groups
 from praxiscope.evaluation.predictions import Predictions
 from praxiscope.stats.bootstrap import bootstrap_calibration, bootstrap_means, bootstrap_scores, code_groups
 from praxiscope.stats.calibration import NUM_BINS, compute_calibration, compute_sample_losses
-from praxiscope.stats.confusion import ABSENT_CLASSES_RULE, compute_class_scores, compute_confusion
+from praxiscope.stats.confusion import (
+    ABSENT_CLASSES_RULE,
+    ClassScores,
+    compute_class_scores,
+    compute_confusion,
+)
+from praxiscope.stats.extremes import ExtremeClasses, Extremes, describe_extremes, tell_extremes
 from praxiscope.stats.intervals import Interval, wilson_interval
 from praxiscope.stats.labels import IntArray
 from praxiscope.stats.topk import TIES_RULE, compute_target_ranks
@@ -21,6 +28,14 @@ SCHEMA_VERSION = 1
 TOP_K = 5
 NUM_TOP_CONFUSIONS = 20
 FEW_GROUPS = 30
+
+EXTREMES_RULE = (
+    "Chance alone: every class has the overall accuracy p, so a class of n samples is at 100 % with "
+    "probability p^n and at 0 % with (1 - p)^n; the range in parentheses is that of the exact distribution "
+    "of their number. Spread: accuracies of classes follow a beta distribution fitted to all of them. Both "
+    "take samples as independent."
+)
+GROUPED_EXTREMES_RULE = " Here samples share groups, so both give more such classes than is said."
 
 HEADLINE_NAMES = (
     "top1", "top5", "macro_f1", "weighted_f1", "macro_precision", "macro_recall", "weighted_precision",
@@ -36,6 +51,7 @@ def compute_metrics(
     seed: int = 0,
     resamples: int = 2000,
     level: float = 0.95,
+    grouping: ClassGroups | None = None,
 ) -> dict[str, Any]:
     """Compute everything that ``metrics.json`` holds, in the form that docs/architecture.md gives.
 
@@ -45,6 +61,7 @@ def compute_metrics(
         seed: Of the bootstrap; the same seed gives the same intervals.
         resamples: Of the bootstrap, at least 1.
         level: Confidence level of all intervals, in (0, 1).
+        grouping: Groups of the head's classes to compare, from `read_class_groups`; None for none.
 
     Returns:
         Plain JSON values, fractions in [0, 1], None for what is undefined; ``rules`` says when that is.
@@ -62,7 +79,7 @@ def compute_metrics(
     plan = {"seed": seed, "resamples": resamples, "level": level}
     num_clean = int(predictions.clean.sum())
     num_groups = int(code_groups(predictions.groups, len(predictions)).max()) + 1
-    metrics = {
+    metrics: dict[str, Any] = {
         "schema": SCHEMA_VERSION,
         "split": split,
         "num_samples": len(predictions),
@@ -84,8 +101,12 @@ def compute_metrics(
         "confusion": confusion.tolist(),
         "reliability": _list_bins(predictions, head),
         "top_confusions": list_top_confusions(confusion, names, limit=NUM_TOP_CONFUSIONS),
-        "rules": _state_rules(len(names), num_groups),
+        "extremes": summarize_extremes(confusion, names, level=level),
+        "groups": None if grouping is None else score_groups(predictions, head, grouping, plan),
+        "rules": _state_rules(len(names), num_groups, num_groups < len(predictions)),
     }
+    if grouping is not None:
+        metrics["rules"]["groups"] = GROUPS_RULE
     return dict(_without_nan(metrics))
 
 
@@ -116,6 +137,84 @@ def list_top_confusions(confusion: IntArray, names: tuple[str, ...], *, limit: i
             *(part.tolist() for part in np.unravel_index(order, wrong.shape)), strict=True
         )
     ]
+
+
+def summarize_extremes(confusion: IntArray, names: Sequence[str], *, level: float) -> dict[str, Any]:
+    """Name the classes at 100 % and at 0 % recall, with how many of each chance alone would give.
+
+    Args:
+        confusion: (K, K) counts, rows true, columns predicted.
+        names: K label names.
+        level: Of intervals, ranges and tests.
+
+    Returns:
+        ``accuracy``, ``perfect``, ``zero``, ``spread_sd``, ``differences`` and ``sentences``; docs/metrics.md
+        defines them.
+    """
+    scores = compute_class_scores(confusion)
+    found = describe_extremes(scores.correct, scores.support, level=level)
+    seen, total = int((scores.support > 0).sum()), int(scores.support.sum())
+    ends = [
+        [_name_class(names, int(index), scores, level) for index in np.flatnonzero(scores.recall == recall)]
+        for recall in (1.0, 0.0)
+    ]
+    summary: dict[str, Any] = {
+        "accuracy": int(scores.correct.sum()) / total,
+        "num_classes": seen,
+        "perfect": {"classes": ends[0]},
+        "zero": {"classes": ends[1]},
+        "spread_sd": None,
+        "differences": None,
+        "sentences": [],
+    }
+    if found is None:
+        if seen > 1:
+            word, share = ("Every", 100) if ends[0] else ("No", 0)
+            told = f"{word} sample is right, so all {seen:,} classes are at {share} % and none stands out."
+            summary["sentences"] = [told]
+        return summary
+    summary["perfect"] |= _list_expected(found.perfect)
+    summary["zero"] |= _list_expected(found.zero)
+    summary["spread_sd"] = found.spread_sd
+    summary["differences"] = _list_differences(found, names, scores, level)
+    summary["sentences"] = list(tell_extremes(found, scores.support))
+    return summary
+
+
+def _list_expected(side: ExtremeClasses) -> dict[str, Any]:
+    return {
+        key: {"mean": one.mean, "low": one.low, "high": one.high}
+        for key, one in (("by_chance", side.chance), ("by_spread", side.spread))
+    }
+
+
+def _list_differences(
+    found: Extremes, names: Sequence[str], scores: ClassScores, level: float
+) -> dict[str, Any]:
+    tests = found.differences
+    told = {
+        side: [
+            {
+                **_name_class(names, index, scores, level),
+                "recall": float(scores.recall[index]),
+                "p_value": float(tests.p_values[index]),
+                "p_holm": float(tests.p_holm[index]),
+            }
+            for index in sorted(members, key=lambda index: (tests.p_holm[index], index))
+        ]
+        for side, members in (("better", tests.better), ("worse", tests.worse))
+    }
+    return {**told, "smallest_p_holm": tests.smallest_holm}
+
+
+def _name_class(names: Sequence[str], index: int, scores: ClassScores, level: float) -> dict[str, Any]:
+    low, high = wilson_interval(scores.correct[index], scores.support[index], level=level)
+    return {
+        "name": names[index],
+        "support": int(scores.support[index]),
+        "recall_low": float(low),
+        "recall_high": float(high),
+    }
 
 
 def _compute_section(predictions: Predictions, head: str, plan: dict[str, Any]) -> dict[str, Any]:
@@ -172,7 +271,7 @@ def _list_bins(predictions: Predictions, head: str) -> list[dict[str, Any]]:
     return [dict(vars(one)) for one in calibration.bins]
 
 
-def _state_rules(num_classes: int, num_groups: int) -> dict[str, str]:
+def _state_rules(num_classes: int, num_groups: int, grouped: bool) -> dict[str, str]:
     rules = {
         "absent_classes": ABSENT_CLASSES_RULE,
         "undefined": (
@@ -195,6 +294,7 @@ def _state_rules(num_classes: int, num_groups: int) -> dict[str, str]:
             "Brier score is the sum over classes, from 0 to 2. NLL is in nats."
         ),
     }
+    rules["extremes"] = EXTREMES_RULE + (GROUPED_EXTREMES_RULE if grouped else "")
     if num_classes <= TOP_K:
         rules["top5"] = (
             f"With {num_classes} classes the five best hold every class, so top-5 is 1 by construction."

@@ -29,6 +29,9 @@ PER_CLASS_COLUMNS = (
 )
 """Columns of ``per_class.csv``: the keys of the ``per_class`` rows of ``metrics.json``."""
 
+MAX_COMPARISONS = 20
+"""Comparisons of groups that the report lists; ``metrics.json`` holds all."""
+
 _NAME_WIDTH = 36
 _FRACTIONS = {
     "top1": "top-1 accuracy",
@@ -65,6 +68,7 @@ def format_test_report(metrics: Mapping[str, Any], *, title: str = "", num_confu
         ["", *_format_headline(metrics), *_format_interval(metrics)],
         ["", "Per class, best F1 first", *_format_classes(metrics)],
         _format_extremes(metrics),
+        _format_groups(metrics),
         ["", "Most frequent confusions", *_format_confusions(metrics, num_confusions)],
         ["", "How to read the figures", *_wrap(metrics["rules"].values(), "- ")],
     ]
@@ -178,17 +182,62 @@ def _format_classes(metrics: Mapping[str, Any]) -> list[str]:
 
 def _format_extremes(metrics: Mapping[str, Any]) -> list[str]:
     """Name the classes at 100 % and at 0 % recall, each with how sure that is."""
-    lines = []
+    # A file that was written before these findings existed has none.
+    findings = metrics.get("extremes") or {"sentences": (), "differences": None}
+    lines = _wrap(findings["sentences"], "- ")
     for level, words in ((1.0, "Every sample right"), (0.0, "No sample right")):
-        found = [
-            f"{_shorten(row['name'])} ({row['support']:,} samples, recall "
-            f"{_range(row['recall_low'], row['recall_high'], _percent)})"
-            for row in metrics["per_class"]
-            if row["recall"] == level
-        ]
+        found = [row for row in metrics["per_class"] if row["recall"] == level]
         if found:
-            lines += _wrap([f"{words}: {'; '.join(found)}."])
-    return ["", *lines] if lines else []
+            lines += _wrap([f"{words}{_list_extreme(found)}."])
+    for words, side in (("Above overall", "better"), ("Below overall", "worse")):
+        rows = (findings["differences"] or {}).get(side)
+        if rows:
+            told = (
+                f"{_shorten(row['name'])} ({_percent(row['recall'])}, p {row['p_holm']:.2g})" for row in rows
+            )
+            lines += _wrap([f"{words} beyond chance: {'; '.join(told)}."])
+    return ["", "Classes at the extremes", *lines] if lines else []
+
+
+def _list_extreme(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Name classes with their samples and intervals, once where they are the same for all."""
+    names = [_shorten(row["name"]) for row in rows]
+    sizes = [
+        f"{row['support']:,} sample{'s' if row['support'] > 1 else ''}{{each}}, recall "
+        f"{_range(row['recall_low'], row['recall_high'], _percent)}"
+        for row in rows
+    ]
+    if len(rows) > 1 and len(set(sizes)) == 1:
+        return f" ({sizes[0].format(each=' each')}): {', '.join(names)}"
+    told = (f"{name} ({size.format(each='')})" for name, size in zip(names, sizes, strict=True))
+    return f": {'; '.join(told)}"
+
+
+def _format_groups(metrics: Mapping[str, Any]) -> list[str]:
+    """Show each grouping as a table, then its comparisons, those that can be told apart first."""
+    groups = metrics.get("groups")
+    if groups is None:
+        return []
+    lines = [f"Groups of classes ({escape_controls(groups['source'])})"]
+    titles = ("", "classes", "samples", "accuracy", "interval", "mean recall")
+    for column in groups["columns"]:
+        rows = [
+            (
+                _shorten(row["name"]),
+                f"{row['num_classes']:,}",
+                f"{row['n']:,}",
+                _percent(row["accuracy"]["value"]),
+                _range(row["accuracy"]["low"], row["accuracy"]["high"], _percent),
+                _percent(row["macro_recall"]),
+            )
+            for row in column["groups"]
+        ]
+        lines += _align([(_shorten(column["column"]), *titles[1:]), *rows])
+    told = sorted(groups["differences"], key=lambda one: (not one["told_apart"], one["p_value"]))
+    sentences = [one["sentence"] for one in told[:MAX_COMPARISONS]]
+    if len(told) > MAX_COMPARISONS:
+        sentences.append(f"{len(told) - MAX_COMPARISONS:,} more comparisons are in metrics.json.")
+    return ["", *lines, *_wrap(map(escape_controls, [*sentences, *groups["sentences"]]), "- ")]
 
 
 def _format_confusions(metrics: Mapping[str, Any], limit: int) -> list[str]:

@@ -13,6 +13,7 @@ from torch import nn
 from praxiscope.errors import UsageError
 from praxiscope.models.catalog import RGB, ModelCard, find_card, find_timm_config
 from praxiscope.models.freeze import FreezeReport, freeze
+from praxiscope.models.heads import find_last_linear, replace_head
 from praxiscope.models.small import adapt_to_small_images, fit_patches
 from praxiscope.models.sources import find_pretrained
 from praxiscope.models.state import count_parameters, find_classifier_prefixes
@@ -124,6 +125,14 @@ def _create(
             )
             if card.small:
                 module = adapt_to_small_images(module)
+            replace_head(
+                module,
+                section.head,
+                family=card.family,
+                num_classes=num_classes,
+                hidden=section.head_hidden,
+                drop_rate=section.drop_rate,
+            )
     except (TypeError, ValueError, AssertionError, RuntimeError) as error:
         raise UsageError(
             f"'{section.name}' can't be built with {kwargs}: {error}. "
@@ -134,15 +143,15 @@ def _create(
 
 
 def _soften_head(module: nn.Module, seed: int) -> None:
-    """Start the head of a pretrained network near zero.
+    """Start the last layer of a pretrained network's head near zero.
 
     Some architectures draw heads so large (EfficientNet: up to 1 / sqrt(K)) that the first gradients, all of
     them noise, shake the features that were loaded.
     """
     generator = torch.Generator().manual_seed(seed)
     for name in find_classifier_prefixes(module):
-        layer = module.get_submodule(name)
-        if isinstance(layer, nn.Linear):
+        layer = find_last_linear(module.get_submodule(name))
+        if layer is not None:
             nn.init.normal_(layer.weight, std=0.01, generator=generator)
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)
@@ -155,8 +164,10 @@ def _timm_kwargs(card: ModelCard, section: ModelSection) -> dict[str, Any]:
             "model section, classes come from the data, weights only from model.weights or model.pretrained."
         )
     kwargs: dict[str, Any] = {**card.kwargs, **section.kwargs}
-    # Not every network takes these; zero is every network's default.
-    rates = {"drop_rate": section.drop_rate, "drop_path_rate": section.drop_path_rate}
+    # Not every network takes these; zero is every network's default. Other heads than timm's have a dropout
+    # of their own, which would otherwise act twice, and on the feature map.
+    own_dropout = section.head != "linear"
+    rates = {"drop_rate": 0.0 if own_dropout else section.drop_rate, "drop_path_rate": section.drop_path_rate}
     kwargs.update({name: rate for name, rate in rates.items() if rate})
     if find_timm_config(card.timm_name).fixed_input_size:
         kwargs["img_size"] = section.img_size or card.img_size
@@ -179,6 +190,12 @@ def _check_patches(module: nn.Module, name: str, img_size: int | None) -> None:
         )
 
 
+def _freeze(module: nn.Module, section: ModelSection) -> FreezeReport | None:
+    if not section.freeze and not section.freeze_depth:
+        return None
+    return freeze(module, section.freeze, depth=section.freeze_depth)
+
+
 def _finish(
     module: nn.Module,
     card: ModelCard,
@@ -198,5 +215,5 @@ def _finish(
         num_parameters=count_parameters(module),
         timm_kwargs=kwargs,
         loaded=loaded,
-        frozen=freeze(module, section.freeze) if section.freeze else None,
+        frozen=_freeze(module, section),
     )

@@ -211,7 +211,7 @@ CARDS: tuple[ModelCard, ...] = (
         timm_name="vit_small_patch16_224",
         family="vit",
         aliases=("vit_scratch", "vit-lite7"),
-        params_m=3.97,
+        params_m=3.98,
         img_size=32,
         mean=HALF,
         std=HALF,
@@ -259,7 +259,7 @@ _VIT_MODULES = ("vision_transformer", "deit", "beit", "eva")
 _CNN_MODULES = (
     "byobnet", "convnext", "cspnet", "densenet", "dla", "dpn", "efficientnet", "ghostnet", "hrnet",
     "inception_v3", "inception_v4", "mobilenetv3", "nfnet", "regnet", "repvit", "res2net", "resnest",
-    "resnet", "resnetv2", "rexnet", "vgg", "vovnet", "xception",
+    "resnet", "resnetv2", "rexnet", "vgg", "vovnet", "xception", "xception_aligned",
 )  # fmt: skip
 
 

@@ -8,6 +8,7 @@ from functools import partial
 from torch import Tensor, nn
 
 from praxiscope.errors import IntegrityError, UsageError, did_you_mean
+from praxiscope.models.groups import LayerGroup, select_first_groups
 from praxiscope.models.state import (
     compute_tensor_sha256,
     count_parameters,
@@ -30,9 +31,18 @@ class FreezeReport:
     """Parameters (numbers, not tensors) that don't train."""
     num_trainable: int
     """Parameters that do."""
+    groups: tuple[str, ...] = ()
+    """Layer groups that were frozen by depth, from the input on."""
+
+    def __str__(self) -> str:
+        parts = [*self.patterns, *(f"group {n} ({name})" for n, name in enumerate(self.groups, start=1))]
+        return (
+            f"{self.num_frozen:,} of {self.num_frozen + self.num_trainable:,} parameters are frozen: "
+            f"{', '.join(parts)}"
+        )
 
 
-def freeze(module: nn.Module, patterns: tuple[str, ...]) -> FreezeReport:
+def freeze(module: nn.Module, patterns: tuple[str, ...] = (), *, depth: int = 0) -> FreezeReport:
     """Freeze parts of a network, for good.
 
     Parameters lose ``requires_grad``, so that autograd keeps nothing for frozen first stages. Modules that
@@ -43,15 +53,19 @@ def freeze(module: nn.Module, patterns: tuple[str, ...]) -> FreezeReport:
         module: A network built by timm; freeze before it is wrapped.
         patterns: Names of submodules or parameters, whole up to a dot (``blocks.0``, ``conv_stem``,
             ``pos_embed``), or ``backbone`` for all but the head.
+        depth: How many layer groups are frozen besides, counted from the input as
+            :func:`praxiscope.models.groups.list_layer_groups` counts.
 
     Returns:
         The counts.
 
     Raises:
-        UsageError: A pattern matches nothing, or nothing is left to train.
+        UsageError: A pattern matches nothing, there are fewer groups, or nothing is left to train.
     """
     prefixes = _check_patterns(module, patterns)
+    groups = select_first_groups(module, depth) if depth else ()
     frozen = _select_state(module, prefixes, whole_backbone=BACKBONE in patterns)
+    frozen |= _select_groups(module, groups)
     for name, parameter in module.named_parameters():
         if name in frozen:
             parameter.requires_grad_(False)
@@ -63,6 +77,7 @@ def freeze(module: nn.Module, patterns: tuple[str, ...]) -> FreezeReport:
         submodule.eval()
     return FreezeReport(
         patterns=tuple(patterns),
+        groups=tuple(group.name for group in groups),
         num_frozen=count_parameters(module) - count_parameters(module, trainable=True),
         num_trainable=count_parameters(module, trainable=True),
     )
@@ -99,6 +114,11 @@ def assert_frozen_unchanged(module: nn.Module, before: dict[str, str]) -> None:
         )
 
 
+def is_held_in_eval(module: nn.Module) -> bool:
+    """Whether ``freeze`` holds this very module in evaluation mode."""
+    return "train" in module.__dict__
+
+
 def _stay_in_eval(module: nn.Module, mode: bool = True) -> nn.Module:  # noqa: ARG001 - as train
     return nn.Module.train(module, mode=False)
 
@@ -131,6 +151,16 @@ def _select_state(module: nn.Module, prefixes: tuple[str, ...], *, whole_backbon
     }
 
 
+def _select_groups(module: nn.Module, groups: tuple[LayerGroup, ...]) -> set[str]:
+    """Return the names of the groups' parameters, and of buffers of modules that are theirs as a whole."""
+    selected = {name for group in groups for name in group.parameters}
+    for prefix, submodule in module.named_modules():
+        below = {f"{prefix}.{name}" for name, _ in submodule.named_parameters()}
+        if below and below <= selected:
+            selected |= {f"{prefix}.{name}" for name, _ in submodule.named_buffers()}
+    return selected
+
+
 def _find_frozen_modules(module: nn.Module, prefixes: tuple[str, ...], frozen: set[str]) -> list[nn.Module]:
     """Return modules that were named or whose whole state is frozen, with all below them."""
     roots: set[str] = set(prefixes)
@@ -138,7 +168,7 @@ def _find_frozen_modules(module: nn.Module, prefixes: tuple[str, ...], frozen: s
         below = {f"{name}.{entry}" for entry in _state_names(submodule)}
         if name and below and below <= frozen:
             roots.add(name)
-    roots |= _stateless_between(module, roots)
+    roots |= _stateless_between(module, roots, frozen)
     return [
         submodule
         for name, submodule in module.named_modules()
@@ -156,21 +186,23 @@ def _with_ancestors(name: str) -> list[str]:
     return [".".join(parts[: stop + 1]) for stop in range(len(parts))]
 
 
-def _stateless_between(module: nn.Module, roots: set[str]) -> set[str]:
-    """Return top-level modules without state (dropout of position embeddings ...) within the frozen part.
+def _stateless_between(module: nn.Module, roots: set[str], frozen: set[str]) -> set[str]:
+    """Return modules without state (dropout of position embeddings ...) within the frozen part.
 
-    Children are registered in forward order, so what precedes a frozen child is frozen with it, unless
-    something that trains comes before.
+    Modules are registered in forward order, so what precedes a frozen one is frozen with it, unless something
+    that trains comes before.
     """
     found: set[str] = set()
     pending: list[str] = []
-    for name, child in module.named_children():
-        if name in roots:
+    for name, submodule in module.named_modules():
+        if any(ancestor in roots for ancestor in _with_ancestors(name)):
             found.update(pending)
             pending.clear()
-        elif _state_names(child):
+            continue
+        own = [*submodule.named_parameters(recurse=False), *submodule.named_buffers(recurse=False)]
+        if any((f"{name}.{entry}" if name else entry) not in frozen for entry, _ in own):
             break
-        else:
+        if next(submodule.children(), None) is None:
             pending.append(name)
     return found
 
@@ -181,7 +213,7 @@ def _frozen_state(module: nn.Module) -> dict[str, Tensor]:
         name: parameter for name, parameter in core.named_parameters() if not parameter.requires_grad
     }
     for prefix, submodule in core.named_modules():
-        if "train" in submodule.__dict__:
+        if is_held_in_eval(submodule):
             for name, buffer in submodule.named_buffers(recurse=False):
                 state[f"{prefix}.{name}"] = buffer
     return state

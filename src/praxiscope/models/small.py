@@ -6,7 +6,7 @@ the stem keeps the size instead: a 3 x 3 convolution, stride 1, no pooling (He e
 
 from __future__ import annotations
 
-from timm.layers import ClassifierHead
+from timm.layers.classifier import ClassifierHead
 from timm.models.resnet import ResNet
 from timm.models.vgg import VGG
 from torch import nn
@@ -53,15 +53,16 @@ def fit_patches(img_size: int) -> int:
 def _adapt_resnet(module: ResNet) -> nn.Module:
     stem = module.conv1
     assert isinstance(stem, nn.Conv2d)
-    module.conv1 = nn.Conv2d(stem.in_channels, stem.out_channels, 3, stride=1, padding=1, bias=False)
-    nn.init.kaiming_normal_(module.conv1.weight, mode="fan_out", nonlinearity="relu")
-    module.maxpool = nn.Identity()
+    small = nn.Conv2d(stem.in_channels, stem.out_channels, 3, stride=1, padding=1, bias=False)
+    nn.init.kaiming_normal_(small.weight, mode="fan_out", nonlinearity="relu")
+    module.set_submodule("conv1", small, strict=True)
+    module.set_submodule("maxpool", nn.Identity(), strict=True)
     return module
 
 
 def _adapt_vgg(module: VGG) -> nn.Module:
     """Drop the two hidden layers of 4096 units, which are made for a 7 x 7 map, and pool instead."""
-    module.pre_logits = nn.Identity()
+    module.set_submodule("pre_logits", nn.Identity(), strict=True)
     module.head = ClassifierHead(module.num_features, module.num_classes, drop_rate=module.drop_rate)
     module.head_hidden_size = module.num_features
     for layer in module.head.modules():

@@ -14,7 +14,8 @@ from torch.optim.swa_utils import AveragedModel
 
 _COMPILED = "_orig_mod"
 _WRAPPERS = (DistributedDataParallel, DataParallel, AveragedModel, ModelEmaV3)
-_WRAPPER_PREFIXES = ("module.", f"{_COMPILED}.")
+# Of DDP and torch.compile, and the names under which training frameworks and people keep their network.
+_WRAPPER_PREFIXES = ("module.", f"{_COMPILED}.", "model.", "net.", "backbone.")
 
 
 def unwrap_module(module: nn.Module) -> nn.Module:

@@ -10,27 +10,28 @@ from __future__ import annotations
 import hashlib
 import pickle
 import sys
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
+from zipfile import BadZipFile
 
+import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from praxiscope.errors import EnvironmentProblem, IntegrityError, UsageError
-from praxiscope.models.lite0 import is_lite_state, rename_lite_state
+from praxiscope.models.key_styles.catalog import KEY_STYLES
+from praxiscope.models.key_styles.style import KeyStyle, State
 from praxiscope.models.sources import WeightsFile
 from praxiscope.models.state import find_classifier_prefixes, is_under, strip_wrapper_prefixes, unwrap_module
 
-State = dict[str, Tensor]
-
 _PICKLED = frozenset({".pth", ".pt", ".bin"})
-_SUFFIXES = (".safetensors", *sorted(_PICKLED))
+_NUMPY = ".npz"
+_SUFFIXES = (".safetensors", *sorted(_PICKLED), _NUMPY)
 # A moving average, where a file holds one, is what its publisher evaluated.
-_NESTED_UNDER = ("state_dict_ema", "model_ema", "state_dict", "model")
+_NESTED_UNDER = ("state_dict_ema", "model_ema", "state_dict", "model_state_dict", "model", "net")
 _COUNTER = "num_batches_tracked"  # older files lack it, and no layer here reads it
 _NAMES_SHOWN = 5
 
@@ -61,8 +62,12 @@ class WeightsReport:
     """Whose names the file used."""
     head_ignored: tuple[str, ...] = ()
     """Tensors of the file that were left out because they belong to its own head."""
+    left_out: tuple[str, ...] = ()
+    """Tensors of the file that are of other parts than this network, such as a text tower."""
     resampled: tuple[str, ...] = ()
     """Tensors that were resized to another input size, such as position embeddings."""
+    note: str = ""
+    """What the file can't say about itself and the user must know."""
 
     def __str__(self) -> str:
         parts = [f"{self.num_loaded} of {self.num_tensors} tensors from {self.path} ({self.source})"]
@@ -70,24 +75,13 @@ class WeightsReport:
             parts.append(f"names of {self.key_style} mapped")
         if self.num_loaded < self.num_tensors:
             parts.append("new head")
+        if self.left_out:
+            parts.append(f"{len(self.left_out)} of other parts left out ({_some([*self.left_out])})")
         if self.resampled:
             parts.append(f"resampled {', '.join(self.resampled)}")
+        if self.note:
+            parts.append(self.note)
         return "; ".join([*parts, f"sha256 {self.sha256[:12]}"])
-
-
-@dataclass(frozen=True, kw_only=True)
-class KeyStyle:
-    """A way to name the tensors of a network, and how to turn it into timm's."""
-
-    name: str
-    matches: Callable[[Mapping[str, Tensor]], bool]
-    rename: Callable[[Mapping[str, Tensor]], State]
-
-
-KEY_STYLES: tuple[KeyStyle, ...] = (
-    KeyStyle(name="efficientnet-lite-pytorch", matches=is_lite_state, rename=rename_lite_state),
-)
-"""Foreign names that are understood; the first that matches is used, else the names are taken for timm's."""
 
 
 def load_weights(module: nn.Module, file: WeightsFile | Path, *, keep_head: bool = False) -> WeightsReport:
@@ -114,13 +108,18 @@ def load_weights(module: nn.Module, file: WeightsFile | Path, *, keep_head: bool
     sha256 = _check_sha256(file)
     core = unwrap_module(module)
     own: State = core.state_dict()
-    state, key_style = _translate(read_state(file.path))
+    given = read_state(file.path)
+    style = next((style for style in KEY_STYLES if style.matches(given)), None)
+    left_out = tuple(sorted(n for n in given if style and style.belongs and not style.belongs(n)))
+    state = {name: tensor for name, tensor in given.items() if name not in left_out}
+    if style is not None:
+        state = style.rename(state)
     head = () if keep_head else find_classifier_prefixes(core)
     resampled: tuple[str, ...] = ()
     if not keep_head and _differences(own, state, head):
         state, resampled = _convert_with_timm(core, state)
     if differences := _differences(own, state, head):
-        raise WeightsMismatch(_explain_mismatch(file.path, own, state, differences))
+        raise WeightsMismatch(_explain_mismatch(file.path, own, state, differences, style))
     loaded = {name: tensor for name, tensor in state.items() if not is_under(name, head)}
     core.load_state_dict({**own, **loaded}, strict=True)
     return WeightsReport(
@@ -129,9 +128,11 @@ def load_weights(module: nn.Module, file: WeightsFile | Path, *, keep_head: bool
         sha256=sha256,
         num_loaded=len(loaded),
         num_tensors=len(own),
-        key_style=key_style,
+        key_style=style.name if style else "timm",
         head_ignored=tuple(sorted(state.keys() - loaded.keys())),
+        left_out=left_out,
         resampled=resampled,
+        note=style.note if style else "",
     )
 
 
@@ -140,7 +141,8 @@ def read_state(path: Path) -> State:
 
     Args:
         path: ``.safetensors``, or ``.pth``, ``.pt``, ``.bin`` with plain tensors, possibly nested under
-            ``state_dict``, ``model``, ``state_dict_ema`` or ``model_ema`` (an average is preferred).
+            ``state_dict``, ``model`` ... or ``state_dict_ema``, ``model_ema`` (an average is preferred); or
+            ``.npz`` with arrays of numbers.
 
     Returns:
         Tensors on the CPU, without wrapper prefixes.
@@ -152,18 +154,16 @@ def read_state(path: Path) -> State:
     _check_kind(path)
     try:
         # weights_only refuses every pickled object but tensors and plain containers, before running it.
-        content: Any = (
-            torch.load(path, map_location="cpu", weights_only=True)
-            if path.suffix.lower() in _PICKLED
-            else load_file(path)
-        )
+        content: Any = _read(path)
     except (
+        BadZipFile,
         pickle.UnpicklingError,
         SafetensorError,
         RuntimeError,
         OSError,
         EOFError,
         ValueError,
+        TypeError,
         KeyError,
     ) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
@@ -172,6 +172,17 @@ def read_state(path: Path) -> State:
             "tensors; such files are never executed. Save the state_dict as .safetensors and give that."
         ) from error
     return strip_wrapper_prefixes(_unnest(content, path))
+
+
+def _read(path: Path) -> Any:
+    suffix = path.suffix.lower()
+    if suffix in _PICKLED:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    if suffix != _NUMPY:
+        return load_file(path)
+    # Opened here, because np.load leaves a damaged file open.
+    with path.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
+        return {name: torch.from_numpy(arrays[name]) for name in arrays.files}
 
 
 def _check_kind(path: Path) -> None:
@@ -214,13 +225,6 @@ def _unnest(content: Any, path: Path) -> State:
     return cast("State", content)
 
 
-def _translate(state: State) -> tuple[State, str]:
-    for style in KEY_STYLES:
-        if style.matches(state):
-            return style.rename(state), style.name
-    return state, "timm"
-
-
 def _convert_with_timm(core: nn.Module, state: State) -> tuple[State, tuple[str, ...]]:
     """Let timm adapt a published file (resize position embeddings, rename); the strict check follows."""
     convert = getattr(sys.modules[type(core).__module__], "checkpoint_filter_fn", None)
@@ -230,12 +234,13 @@ def _convert_with_timm(core: nn.Module, state: State) -> tuple[State, tuple[str,
         converted: State = convert(dict(state), core)
     except (AssertionError, AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError):
         return state, ()  # not a file of this network; the mismatch is then told in the file's own names
-    resampled = tuple(
-        sorted(
-            name for name, tensor in converted.items() if name in state and tensor.shape != state[name].shape
-        )
+    resampled = sorted(
+        name for name, tensor in converted.items() if name in state and tensor.shape != state[name].shape
     )
-    return converted, resampled
+    # timm would also resample patch embeddings, which makes another network of it without a word.
+    if any("pos" not in name and converted[name].numel() != state[name].numel() for name in resampled):
+        return state, ()
+    return converted, tuple(resampled)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -256,7 +261,9 @@ def _differences(own: State, state: State, head: tuple[str, ...]) -> _Difference
     return None
 
 
-def _explain_mismatch(path: Path, own: State, state: State, found: _Differences) -> str:
+def _explain_mismatch(
+    path: Path, own: State, state: State, found: _Differences, style: KeyStyle | None
+) -> str:
     parts = []
     if found.missing:
         parts.append(
@@ -271,8 +278,10 @@ def _explain_mismatch(path: Path, own: State, state: State, found: _Differences)
             f"{name} {tuple(state[name].shape)} for {tuple(own[name].shape)}" for name in found.misshaped
         ]
         parts.append(f"{len(shapes)} have another shape ({_some(shapes)})")
+    names = f" (names of {style.name} mapped)" if style else ""
     return (
-        f"The weights in '{path}' don't belong to this network: {'; '.join(parts)}. Nothing was loaded. "
+        f"The weights in '{path}'{names} don't belong to this network: {'; '.join(parts)}. "
+        "Nothing was loaded. "
         "Choose the model, its kwargs and img_size that the file was saved from, or another file."
     )
 

@@ -17,6 +17,7 @@ from praxiscope.errors import UsageError, did_you_mean
 from praxiscope.recipe.schema import Recipe
 
 _MAX_BYTES = 1_000_000
+_PRESET = "augment.preset"
 
 
 class _StrictLoader(yaml.SafeLoader):
@@ -107,8 +108,10 @@ def load_recipe(
                 f"one level is allowed, so that a recipe can be read. Extend '{base['extends']}' directly."
             )
         content = _merge(base, content)
-    for dotted, value in parse_overrides(overrides).items():
-        _set(content, dotted, value)
+    changes = parse_overrides(overrides)
+    # The preset first: it takes the recipe's own augmentation away, and other overrides stand beside it.
+    for dotted in sorted(changes, key=lambda key: key != _PRESET):
+        _set(content, dotted, changes[dotted])
     return validate_recipe(content, origin=origin)
 
 
@@ -179,7 +182,7 @@ def _hash(content: Any) -> str:
 
 def _read(source: str | Path | Mapping[str, Any]) -> tuple[dict[str, Any], str]:
     if isinstance(source, Mapping):
-        return json.loads(json.dumps(source)), "the recipe"
+        return _spell_preset(json.loads(json.dumps(source))), "the recipe"
     path = Path(source)
     if path.suffix.lower() in {".yaml", ".yml"}:
         if not path.is_file():
@@ -193,12 +196,23 @@ def _read(source: str | Path | Mapping[str, Any]) -> tuple[dict[str, Any], str]:
         content, origin = parse_yaml(read_recipe_text(str(source)), origin=f"'{source}'"), f"'{source}'"
     if not isinstance(content, dict):
         raise UsageError(f"{origin} holds {type(content).__name__}; a recipe is a mapping of keys to values.")
-    return content, origin
+    return _spell_preset(content), origin
+
+
+def _spell_preset(content: dict[str, Any]) -> dict[str, Any]:
+    """Return the content with ``augment: word`` written as the mapping that it stands for."""
+    if isinstance(content.get("augment"), str):
+        return {**content, "augment": {"preset": content["augment"]}}
+    return content
 
 
 def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """Merge section by section, except that a preset in ``over`` takes the whole augmentation's place."""
     merged = dict(base)
     for key, value in over.items():
+        if key == "augment" and isinstance(value, Mapping) and "preset" in value:
+            merged[key] = value
+            continue
         both = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
         merged[key] = _merge(merged[key], value) if both else value
     return merged
@@ -211,13 +225,13 @@ def parse_overrides(overrides: Sequence[str] | Mapping[str, Any]) -> dict[str, A
         UsageError: no ``=``, or a value that is no YAML.
     """
     if isinstance(overrides, Mapping):
-        return dict(overrides)
+        return {_PRESET if key == "augment" else key: value for key, value in overrides.items()}
     parsed = {}
     for text in overrides:
-        key, equals, value = text.partition("=")
-        if not equals or not key.strip():
+        key, equals, value = (part.strip() for part in text.partition("="))
+        if not equals or not key:
             raise UsageError(f"--set '{text}': write it as section.key=value, e.g. --set train.lr=3e-5.")
-        parsed[key.strip()] = parse_yaml(value, origin=f"--set {key.strip()}")
+        parsed[_PRESET if key == "augment" else key] = parse_yaml(value, origin=f"--set {key}")
     return parsed
 
 
@@ -227,6 +241,8 @@ def _set(content: dict[str, Any], dotted: str, value: Any) -> None:
             f"There is no recipe key '{dotted}'.{_suggest_key(dotted)} `praxiscope recipes keys` lists all."
         )
     *sections, last = dotted.split(".")
+    if dotted == _PRESET:
+        content["augment"] = {}
     node = content
     for section in sections:
         node = node.setdefault(section, {})
@@ -264,6 +280,8 @@ def _explain(problem: dict[str, Any]) -> str:
 def _choices(path: Sequence[str]) -> list[str]:
     model: Any = Recipe
     for part in path:
+        if part.isdigit():  # a place in a list, whose words are those of its key
+            continue
         field = getattr(model, "model_fields", {}).get(part)
         if field is None:
             return []

@@ -5,9 +5,12 @@ No torch is imported here, so that ``praxiscope recipes`` and ``--help`` stay fa
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from praxiscope.recipe.presets import expand_preset
 
 Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
 Probability = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -15,6 +18,14 @@ Positive = Annotated[float, Field(gt=0.0)]
 NonNegative = Annotated[float, Field(ge=0.0)]
 Count = Annotated[int, Field(ge=1)]
 Magnitude = Annotated[float, Field(ge=0.0, le=30.0)]
+
+
+def _lower(value: Any) -> Any:
+    return value.lower() if isinstance(value, str) else value
+
+
+AnyCase = BeforeValidator(_lower)
+"""Marks words that people write in capitals as often as not: CE, SGD, AdamW."""
 
 MONITORS = (
     "val/loss", "val/top1", "val/top5", "val/macro_f1", "val/weighted_f1", "val/balanced_acc",
@@ -73,11 +84,12 @@ class ModelSection(Section):
     """A weights file (``.safetensors`` or ``.pth``) to start from; implies ``pretrained``."""
     img_size: Annotated[int, Field(ge=16, le=1024)] | None = None
     """Side of the square input in pixels; the model's own where not given."""
-    head: Literal["linear", "conv", "mlp"] = "linear"
+    head: Literal["linear", "conv", "mlp", "text"] = "linear"
     """What maps features to classes: one linear layer; ``conv``: two 3x3 convolutions with BatchNorm, ReLU
-    and pooling on a CNN's feature map; ``mlp``: one hidden layer."""
+    and pooling on a CNN's feature map; ``mlp``: one hidden layer; ``text``: a projection and one unit vector
+    for each class, as ``praxiscope zeroshot`` makes them."""
     head_hidden: Count = 512
-    """Units of an ``mlp`` head's hidden layer."""
+    """Units of an ``mlp`` head's hidden layer, or length of a ``text`` head's vectors."""
     drop_rate: Fraction = 0.0
     """Dropout before the classifier."""
     drop_path_rate: Fraction = 0.0
@@ -97,10 +109,13 @@ class AugmentSection(Section):
 
     preset: str = "standard"
     """A named set of what follows, as one word (``augment: cutmix`` or ``--augmentation cutmix``); keys that
-    are given beside it win."""
+    are given beside it win. docs/recipes.md lists them."""
     repeats: Count = 1
     """Draws of each sample that stand in one batch (repeated augmentation, Hoffer et al. 2020). An epoch has
     as many samples as ever, so it sees 1 / repeats of the training split."""
+    crop_padding: Annotated[int, Field(ge=0, le=256)] = 0
+    """Pixels of mean colour around the image before ``img_size`` is cut out at a random place, as usual for
+    small images; ``crop_scale`` and ``crop_ratio`` are not used then. 0: a random resized crop."""
     crop_scale: tuple[Probability, Probability] = (0.08, 1.0)
     """Area of the random resized crop as a share of the image (Szegedy et al. 2015)."""
     crop_ratio: tuple[Positive, Positive] = (3 / 4, 4 / 3)
@@ -113,7 +128,11 @@ class AugmentSection(Section):
     num_ops: Count = 2
     """RandAugment: operations an image."""
     magnitude: Magnitude = 9.0
-    """RandAugment: strength on a scale of 0 to 30."""
+    """RandAugment: strength on a scale of 0 to 30. timm counts to 10: its m9 is 27 here."""
+    magnitude_std: NonNegative = 0.0
+    """RandAugment: standard deviation of each operation's strength, on the same scale."""
+    op_prob: Probability = 1.0
+    """RandAugment: share of the drawn operations that are applied; all in the paper, half in timm."""
     color_jitter: NonNegative = 0.0
     """Brightness, contrast and saturation are multiplied by a factor within 1 -+ this."""
     random_erasing: Probability = 0.0
@@ -124,6 +143,11 @@ class AugmentSection(Section):
     """Alpha of CutMix's Beta distribution (Yun et al. 2019); 0 for none. With both, each batch draws one."""
     mix_prob: Probability = 1.0
     """Share of batches that are mixed at all."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _expand(cls, content: Any) -> Any:
+        return expand_preset(content) if isinstance(content, (str, Mapping)) else content
 
     @model_validator(mode="after")
     def _check_order(self) -> AugmentSection:
@@ -143,8 +167,8 @@ class TrainSection(Section):
     """Samples of one forward pass on one device."""
     accum_steps: Count = 1
     """Forward passes of one optimiser step (gradient accumulation)."""
-    opt: str = "adamw"
-    """Any optimiser of timm by name: ``adamw``, ``sgd`` (with Nesterov momentum), ``lamb`` ..."""
+    opt: Annotated[str, AnyCase] = "adamw"
+    """Any optimiser of timm by name: ``adamw``, ``sgd`` (with Nesterov momentum), ``lamb``, ``muon`` ..."""
     lr: Annotated[float, Field(gt=0.0, le=1e30)] = 1e-3
     """Peak learning rate; more than float32 can hold is a slip."""
     weight_decay: NonNegative = 0.05
@@ -171,16 +195,17 @@ class TrainSection(Section):
     """``step`` and ``plateau``: factor of a reduction."""
     patience_epochs: Annotated[int, Field(ge=0)] = 3
     """``plateau``: epochs without a better monitored figure before a reduction."""
-    loss: Literal["ce", "bce", "focal"] = "ce"
-    """``ce``: softmax cross-entropy; ``bce``: a sigmoid for each class against soft targets, summed over the
-    classes' mean (Wightman et al. 2021); ``focal``: cross-entropy that weighs easy samples less (Lin et al.
+    loss: Annotated[Literal["ce", "bce", "focal"], AnyCase] = "ce"
+    """``ce``: softmax cross-entropy; ``bce``: a sigmoid for each class against soft targets, the mean over
+    the classes (Wightman et al. 2021); ``focal``: cross-entropy that weighs easy samples less (Lin et al.
     2017)."""
     focal_gamma: NonNegative = 2.0
     """``focal``: exponent; 0 is ``ce``."""
     bce_threshold: Fraction | None = None
     """``bce``: a mixed target above this counts as 1, below as 0; targets stay soft where not given."""
     class_weights: Literal["none", "balanced"] = "none"
-    """``balanced``: a sample's loss weighs N / (K x samples of its class)."""
+    """``balanced``: a sample's loss weighs N / (K x samples of its class); K counts the classes that have
+    training samples."""
     sampling: Literal["shuffle", "balanced"] = "shuffle"
     """``balanced``: an epoch draws each class equally often, with repetition where it has few samples."""
     smoothing: Fraction = 0.0
@@ -210,6 +235,8 @@ class TrainSection(Section):
             raise ValueError(f"monitor is {self.monitor!r}; choose one of {', '.join(MONITORS)}")
         if self.warmup_epochs >= self.epochs and self.warmup_epochs > 0:
             raise ValueError(f"warmup_epochs ({self.warmup_epochs:g}) must be below epochs ({self.epochs})")
+        if self.bce_threshold is not None and self.loss != "bce":
+            raise ValueError(f"bce_threshold is for loss bce; the loss is {self.loss}. Leave one of them out")
         return self
 
     @property
@@ -295,3 +322,13 @@ class Recipe(Section):
     track: TrackSection = TrackSection()
     loader: LoaderSection = LoaderSection()
     evaluate: EvaluateSection = EvaluateSection()
+
+    @model_validator(mode="after")
+    def _check_repeats(self) -> Recipe:
+        repeats, batch_size = self.augment.repeats, self.train.batch_size
+        if repeats > batch_size:
+            raise ValueError(
+                f"augment.repeats ({repeats}) must not be above train.batch_size ({batch_size}): "
+                "the draws of a sample stand in one batch"
+            )
+        return self

@@ -11,7 +11,14 @@ from typing import Any
 from praxiscope.reporting.artefacts import Artefacts, Evaluation, read_artefacts
 from praxiscope.reporting.gallery import Gallery, Pictures, collect_failures
 from praxiscope.reporting.page import render_page
-from praxiscope.reporting.sections import build_cost, build_data, build_learning, build_provenance
+from praxiscope.reporting.sections import (
+    build_cost,
+    build_data,
+    build_extremes,
+    build_groups,
+    build_learning,
+    build_provenance,
+)
 from praxiscope.reporting.views import EvaluationView, build_view
 from praxiscope.reporting.wording import format_count, show_text
 from praxiscope.runs import atomic
@@ -58,7 +65,7 @@ def compose_page(artefacts: Artefacts, *, data_root: Path | None, max_failures: 
     return {
         "title": run.get("recipe_name") or artefacts.folder.name,
         "facts": _list_facts(artefacts),
-        "sections": _list_sections(headline, second is not None),
+        "sections": _list_sections(headline, first, second is not None),
         "warnings": _list_warnings(artefacts),
         "commands": {
             "evaluate": f"praxiscope evaluate {folder} --split test",
@@ -69,6 +76,8 @@ def compose_page(artefacts: Artefacts, *, data_root: Path | None, max_failures: 
         "gallery": gallery,
         "gallery_sentence": _describe_gallery(gallery),
         "learning": build_learning(artefacts),
+        "extremes": build_extremes(first.metrics if first else None),
+        "groups": build_groups(first.metrics if first else None),
         "data": build_data(artefacts),
         "cost": build_cost(artefacts),
         "provenance": build_provenance(artefacts, first),
@@ -115,15 +124,19 @@ def _list_facts(artefacts: Artefacts) -> list[str]:
     return [*facts, f"{created:%Y-%m-%d %H:%M} UTC", f"run {run['run_id']}"]
 
 
-def _list_sections(headline: EvaluationView | None, has_second: bool) -> list[tuple[str, str]]:
+def _list_sections(
+    headline: EvaluationView | None, first: Evaluation | None, has_second: bool
+) -> list[tuple[str, str]]:
     sections = [("result", "Result"), ("learning", "Learning")]
     if headline is not None:
         sections += [
             ("confusions", "Confusions"),
             ("calibration", "Calibration"),
             ("classes", "Classes"),
-            ("failures", "Failures"),
         ]
+        found = first.metrics if first else {}
+        sections += [(key, key.capitalize()) for key in ("extremes", "groups") if found.get(key)]
+        sections.append(("failures", "Failures"))
     if has_second:
         sections.append(("validation", "Validation"))
     return [*sections, ("data", "Data"), ("cost", "Cost"), ("reproduce", "Repeat")]

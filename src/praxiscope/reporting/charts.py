@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from praxiscope.reporting.wording import format_count, format_percent, show_text
+from praxiscope.reporting.wording import describe_joints, format_count, format_percent, show_text
 
 Place = Callable[[float], float]
 WIDTH, HEIGHT = 400, 250
@@ -58,6 +58,8 @@ class LineChart:
     x_ticks: tuple[Tick, ...]
     y_ticks: tuple[Tick, ...]
     marker: float | None
+    joints: tuple[Tick, ...] = ()
+    """Where the run was continued to another number of epochs."""
     width: int = WIDTH
     height: int = HEIGHT
 
@@ -106,12 +108,18 @@ def compute_ticks(low: float, high: float, *, wanted: int = 5) -> tuple[float, .
     return tuple(index * step for index in range(first, last + 1))
 
 
-def build_curves(rows: Sequence[Mapping[str, Any]], *, best_epoch: int | None) -> tuple[LineChart, ...]:
+def build_curves(
+    rows: Sequence[Mapping[str, Any]],
+    *,
+    best_epoch: int | None,
+    extensions: Sequence[Mapping[str, Any]] = (),
+) -> tuple[LineChart, ...]:
     """Return the panels loss, top-1 and learning rate; one without a single finite value is left out.
 
     Args:
         rows: One mapping per epoch, as in ``metrics.jsonl``; missing and non-finite values leave gaps.
         best_epoch: Epoch of the kept checkpoint, marked by a vertical line.
+        extensions: Where the run was continued, as in ``run.json``, marked by a vertical line with words.
     """
     panels = (
         ("Loss", (("train", "train/loss"), ("val", "val/loss")), 1.0, ""),
@@ -122,8 +130,21 @@ def build_curves(rows: Sequence[Mapping[str, Any]], *, best_epoch: int | None) -
     for title, keys, scale, unit in panels:
         series = {name: _read_series(rows, key, scale) for name, key in keys}
         if any(series.values()):
-            charts.append(_build_panel(title, series, unit, best_epoch))
+            charts.append(_mark_joints(_build_panel(title, series, unit, best_epoch), rows, extensions))
     return tuple(charts)
+
+
+def _mark_joints(
+    chart: LineChart, rows: Sequence[Mapping[str, Any]], extensions: Sequence[Mapping[str, Any]]
+) -> LineChart:
+    epochs = [int(row["epoch"]) for row in rows]
+    across = _axis(min(epochs), max(epochs), LEFT + 6, WIDTH - RIGHT - 6)
+    joints = tuple(
+        Tick(at=across(min(max(epoch, min(epochs)), max(epochs))), label=label)
+        for epoch, label in describe_joints(extensions)
+    )
+    words = "".join(f" {tick.label.capitalize()}." for tick in joints)
+    return replace(chart, joints=joints, summary=chart.summary + words)
 
 
 def build_reliability(bins: Sequence[Mapping[str, Any]]) -> LineChart | None:

@@ -24,6 +24,8 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.ft2font import FT2Font
 
+from praxiscope.reporting.wording import describe_joints
+
 BLUE, ORANGE, INK, MUTED, GRID = "#0072b2", "#d55e00", "#1d2126", "#646b73", "#e6e4df"
 DPI = 150
 MAX_COUNTED_CLASSES = 30
@@ -32,11 +34,14 @@ MAX_COUNTED_CLASSES = 30
 _BLUES = LinearSegmentedColormap.from_list("praxiscope", ["#ffffff", "#cfe3f2", "#6aaed6", BLUE, "#003f66"])
 
 
-def plot_curves(rows: Sequence[Mapping[str, Any]]) -> Figure:
+def plot_curves(
+    rows: Sequence[Mapping[str, Any]], *, extensions: Sequence[Mapping[str, Any]] = ()
+) -> Figure:
     """Draw loss, top-1 and learning rate over the epochs.
 
     Args:
         rows: One mapping per epoch, as in ``metrics.jsonl``. A missing or non-finite value leaves a gap.
+        extensions: Where the run was continued to another number of epochs, as in ``run.json``.
 
     Returns:
         The figure; `save_figure` writes it.
@@ -58,6 +63,7 @@ def plot_curves(rows: Sequence[Mapping[str, Any]]) -> Figure:
     for axes in (loss, top1, lr):
         axes.set_xlabel("epoch", color=MUTED)
         axes.xaxis.get_major_locator().set_params(integer=True)
+        _mark_joints(axes, extensions)
     return figure
 
 
@@ -186,9 +192,11 @@ def plot_per_class(per_class: Sequence[Mapping[str, Any]]) -> Figure:
     return figure
 
 
-def write_curves(rows: Sequence[Mapping[str, Any]], path: Path) -> Path:
+def write_curves(
+    rows: Sequence[Mapping[str, Any]], path: Path, *, extensions: Sequence[Mapping[str, Any]] = ()
+) -> Path:
     """Write the `plot_curves` figure (``curves.png`` of a run) and return ``path``."""
-    return save_figure(plot_curves(rows), path)
+    return save_figure(plot_curves(rows, extensions=extensions), path)
 
 
 def write_evaluation_figures(metrics: Mapping[str, Any], folder: Path) -> tuple[Path, ...]:
@@ -255,6 +263,17 @@ def _draw_pair(
     axes.plot(epochs, val, color=BLUE, marker="o", markersize=3.5, linewidth=1.8, label="val")
     _dress(axes, title)
     axes.legend(frameon=False)
+
+
+def _mark_joints(axes: Axes, extensions: Sequence[Mapping[str, Any]]) -> None:
+    for epoch, label in describe_joints(extensions):
+        axes.axvline(epoch, color=INK, linewidth=0.9, linestyle=(0, (6, 3)))
+        axes.annotate(
+            label, (epoch, 1.0), xycoords=("data", "axes fraction"),
+            xytext=(3, -3), textcoords="offset points",
+            rotation=90, ha="left", va="top", fontsize=7.5, color=MUTED,
+            bbox={"boxstyle": "square,pad=0.1", "facecolor": "white", "edgecolor": "none", "alpha": 0.8},
+        )  # fmt: skip
 
 
 def _print_counts(

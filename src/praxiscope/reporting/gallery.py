@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import hashlib
 import io
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,7 +12,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from praxiscope.data.images import ImageUnreadable, read_image
+from praxiscope.data.images import ImageUnreadable
+from praxiscope.data.media import decode_sample, hash_sample
 from praxiscope.evaluation.predictions import Predictions
 from praxiscope.stats.calibration import compute_softmax
 
@@ -140,13 +140,15 @@ def _read_thumbnail(sample_id: str, pictures: Pictures) -> tuple[str | None, str
         return None, "data folder not known"
     path, sha256 = pictures.files[sample_id]
     try:
-        content = (pictures.root / path).read_bytes()
+        actual = hash_sample(pictures.root, path)
+    except ImageUnreadable as error:
+        return None, error.reason
     except (OSError, ValueError):  # ValueError: a null character in the name
         return None, "file not found"
-    if hashlib.sha256(content).hexdigest() != sha256:
+    if actual != sha256:
         return None, "file has changed since the manifest was made"
     try:
-        image = read_image(content, target_size=THUMBNAIL_SIDE)
+        image = np.asarray(decode_sample(pictures.root, path, target_size=THUMBNAIL_SIDE))
     except ImageUnreadable as error:
         return None, f"unreadable: {error.reason}"
     return encode_thumbnail(image), None

@@ -9,17 +9,21 @@ from dataclasses import dataclass
 from typing import Any
 
 from praxiscope.data.manifest import Manifest
+from praxiscope.errors import UsageError
+from praxiscope.recipe.load import load_recipe
+from praxiscope.recipe.schema import Recipe
 from praxiscope.reporting.artefacts import Artefacts, Evaluation
 from praxiscope.reporting.charts import LineChart, build_curves
+from praxiscope.reporting.learning import describe_run
 from praxiscope.reporting.wording import (
     NARROW,
     Block,
     format_count,
     format_duration,
+    format_interval,
     format_percent,
     format_size,
 )
-from praxiscope.stats.learning import describe_learning
 
 MAX_LISTED = 200
 NOT_MEASURED = "not measured"
@@ -36,6 +40,43 @@ class LearningSection:
     findings: tuple[str, ...]
     best_epoch: int | None
     best_rule: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassList:
+    """Classes with how sure their recall is."""
+
+    title: str
+    shared: str
+    """Samples and interval where all classes have the same; else empty."""
+    classes: tuple[tuple[str, str], ...]
+    """(name, samples and interval where they differ)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExtremesSection:
+    """Classes at 100 % and at 0 %, and what their number is worth."""
+
+    sentences: tuple[str, ...]
+    lists: tuple[ClassList, ...]
+    """Those that hold any class."""
+    rule: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class GroupsSection:
+    """Groups of classes: a table of each grouping, and their comparisons."""
+
+    source: str
+    method: str
+    """Of the intervals."""
+    columns: tuple[Mapping[str, Any], ...]
+    apart: tuple[str, ...]
+    """A sentence for each two groups that can be told apart."""
+    alike: tuple[str, ...]
+    """A sentence for each two that can't."""
+    notes: tuple[str, ...]
+    rule: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,15 +109,82 @@ def build_learning(artefacts: Artefacts) -> LearningSection:
     rows = artefacts.rows
     if not rows:
         return LearningSection(panels=(), findings=(), best_epoch=None, best_rule="")
-    monitor = best.get("monitor") or "val/top1"
+    recipe, problem = _read_recipe(artefacts)
+    findings = describe_run(rows, recipe, artefacts.run)
+    monitor = best.get("monitor") or findings.monitor
     value = best.get("value")
     shown = "" if value is None else (f"{value:.4f}" if monitor.endswith("loss") else format_percent(value))
     return LearningSection(
-        panels=build_curves(rows, best_epoch=best.get("epoch")),
-        findings=describe_learning(rows, monitor=monitor).sentences,
+        panels=build_curves(
+            rows, best_epoch=best.get("epoch"), extensions=artefacts.run.get("extensions") or ()
+        ),
+        findings=(*findings.sentences, *problem),
         best_epoch=best.get("epoch"),
         best_rule=f"best {monitor}, {shown}" if shown else "",
     )
+
+
+def build_extremes(metrics: Mapping[str, Any] | None) -> ExtremesSection | None:
+    """Return the classes at the extremes, or None for an evaluation from before they were counted."""
+    found = (metrics or {}).get("extremes")
+    if metrics is None or found is None:
+        return None
+    differences = found["differences"] or {}
+    lists = (
+        ("At 100 %", found["perfect"]["classes"]),
+        ("At 0 %", found["zero"]["classes"]),
+        ("Above the overall accuracy beyond chance", differences.get("better", ())),
+        ("Below the overall accuracy beyond chance", differences.get("worse", ())),
+    )
+    return ExtremesSection(
+        sentences=tuple(found["sentences"]),
+        lists=tuple(_list_classes(title, classes) for title, classes in lists if classes),
+        rule=metrics["rules"].get("extremes", ""),
+    )
+
+
+def _list_classes(title: str, classes: Sequence[Mapping[str, Any]]) -> ClassList:
+    details = [_describe_class(one) for one in classes]
+    if len(classes) > 1 and len(set(details)) == 1:
+        names = tuple((one["name"], "") for one in classes)
+        return ClassList(title=title, shared=f"each: {details[0]}", classes=names)
+    names = tuple((one["name"], detail) for one, detail in zip(classes, details, strict=True))
+    return ClassList(title=title, shared="", classes=names)
+
+
+def _describe_class(one: Mapping[str, Any]) -> str:
+    interval = format_interval({"low": one["recall_low"], "high": one["recall_high"]})
+    p_value = f", p {one['p_holm']:.2g}" if "p_holm" in one else ""
+    samples = f"{format_count(one['support'])} sample{'s' if one['support'] != 1 else ''}"
+    return f"{samples}, recall interval {interval}{p_value}"
+
+
+def build_groups(metrics: Mapping[str, Any] | None) -> GroupsSection | None:
+    """Return the groups of an evaluation, or None where it compared none."""
+    found = (metrics or {}).get("groups")
+    if metrics is None or found is None:
+        return None
+    told = sorted(found["differences"], key=lambda one: one["p_value"])
+    return GroupsSection(
+        source=found["source"],
+        method=found["interval_method"],
+        columns=tuple(found["columns"]),
+        apart=tuple(one["sentence"] for one in told if one["told_apart"]),
+        alike=tuple(one["sentence"] for one in told if not one["told_apart"]),
+        notes=tuple(found["sentences"]),
+        rule=metrics["rules"].get("groups", ""),
+    )
+
+
+def _read_recipe(artefacts: Artefacts) -> tuple[Recipe | None, tuple[str, ...]]:
+    """Return the run's recipe, or why what follows from it isn't known."""
+    unknown = "whether training images were mixed and what training loss is, isn't known."
+    if artefacts.recipe is None:
+        return None, (f"recipe.yaml is not in this run folder: {unknown}",)
+    try:
+        return load_recipe(artefacts.folder / "recipe.yaml"), ()
+    except UsageError:
+        return None, (f"recipe.yaml can't be read as a recipe: {unknown}",)
 
 
 def build_data(artefacts: Artefacts) -> DataSection | None:
@@ -189,9 +297,7 @@ def _list_quarantined(artefacts: Artefacts) -> tuple[str, ...]:
     """Return what the data check left out, and what training found unreadable later (``run.json``)."""
     reasons: dict[str, str] = {}
     if artefacts.manifest is not None:
-        table = artefacts.manifest.table
-        pairs = zip(table["sample_id"].to_pylist(), table["quarantine"].to_pylist(), strict=True)
-        reasons = {sample_id: reason for sample_id, reason in pairs if reason is not None}
+        reasons = dict(artefacts.manifest.rejected())
     for sample_id in artefacts.run.get("quarantined") or ():
         reasons.setdefault(str(sample_id), "failed while training read it")
     return tuple(f"{sample_id}: {reason}" for sample_id, reason in reasons.items())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 NARROW = "\u202f"  # narrow no-break space: between number and unit, and in large numbers
@@ -121,6 +121,19 @@ def describe_calibration(metrics: Mapping[str, Any]) -> str:
     lean = f"; overall it is right {trend} often than it claims, by {100 * abs(gap):.1f} points"
     lean = lean if abs(gap) >= 5e-4 else ""
     return f"Confidence and accuracy lie {100 * ece:.1f} points apart on average (ECE){lean}."
+
+
+def describe_joints(extensions: Sequence[Mapping[str, Any]]) -> list[tuple[int, str]]:
+    """Return the epoch after which a run was continued, and what to write there, for each time it was.
+
+    Args:
+        extensions: As in ``run.json``.
+    """
+    joints = []
+    for each in extensions:
+        word = "continued" if each["to_epochs"] > each["from_epochs"] else "shortened"
+        joints.append((int(each["at_epoch"]), f"{word} to {each['to_epochs']} epochs"))
+    return joints
 
 
 def _quote(name: str) -> str:

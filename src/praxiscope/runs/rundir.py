@@ -6,7 +6,7 @@
         recipe.yaml  run.json  status.json  manifest.parquet  metrics.jsonl  results.csv  train.log
         latest_results.txt  checkpoints/  tb/  curves.png  predictions/<split>.parquet
         evaluations/<UTC time>-<split>/{metrics.json,per_class.csv,test_report.txt,*.png}  report.html
-        run.lock  lock.json
+        run.lock  lock.json  trackers/
 """
 
 from __future__ import annotations
@@ -167,6 +167,11 @@ class RunDir:
     def tensorboard(self) -> Path:
         """Folder of TensorBoard's event files."""
         return self.path / "tb"
+
+    @property
+    def trackers(self) -> Path:
+        """Folder of what experiment trackers keep on this machine; made when one is asked for."""
+        return self.path / "trackers"
 
     @property
     def curves(self) -> Path:

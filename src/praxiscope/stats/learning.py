@@ -1,92 +1,64 @@
-"""What a training log says: best epoch, train/validation gap, overfitting, plateau, unfinished training.
+"""What a training log says: best epoch, levels, plateaus, train/validation gap, overfitting.
 
-Every rule is defined here, with its constants, so that a report's sentence can be traced to the numbers that
-carry it.
+Every rule is defined here or in `stats/trend.py`, with its constants, so that a report's sentence can be
+traced to the numbers that carry it; `stats/learning_text.py` writes the sentences.
 
+Noise of an accuracy
+    Its standard error on n validation samples, sqrt(a (1 - a) / n), at the best value. Epochs are compared
+    by the one-standard-error rule (Breiman et al. 1984, section 3.4.3): a difference of no more than one
+    standard error is within the noise. Where n is unknown, and for other figures than accuracy, `STEP` stands
+    for it: half a point, or half a percent of the best loss.
+Gap
+    Train minus validation top-1. It is distinguishable from 0 where it exceeds 1.96 standard errors of the
+    difference of two accuracies on different samples. The gap of the losses (validation minus train) grew
+    from the epoch where `find_rise` sees it rise, if it is above 0 at the end.
 Overfitting
-    Validation loss, smoothed by a running median of `SMOOTHING` epochs, has its minimum at some epoch.
-    Overfitting set in when after it (1) at least `LASTING` epochs follow, (2) in each of the last `LASTING`
-    epochs smoothed validation loss is above the minimum by more than `RISE` of it and by more than
-    `NOISE_FACTOR` times the log's own noise, and (3) smoothed training loss is lower at the end than at the
-    minimum. It grew from the epoch after the last one whose smoothed validation loss was still within `FLAT`
-    of the minimum (or within the noise). The noise is the median absolute second difference of the raw
-    validation loss, scaled to a standard deviation: a trend adds nothing to it.
-Plateau
-    The best figure so far stays within `STEP` of the final best from some epoch on, for at least `PLATEAU`
-    more epochs.
+    Validation loss rises, by `find_rise`, by at least `SMALLEST_RISE` of its minimum, and smoothed training
+    loss is lower at the end than at the minimum. It set in at the first epoch of the rise.
+Stall
+    No such rise, but smoothed validation loss came within twice its noise of its minimum at least `PLATEAU`
+    epochs before the end, and training loss has fallen by more than `STALL_FALL` since.
+Plateaus
+    Stretches of more than `PLATEAU` epochs in which the best value so far rises by no more than the noise.
+Fast at first
+    `FAST_GAIN` of the gain from the first epoch to the best lies within `FAST_SPAN` of the epochs between.
 Unfinished
     The best figure lies in the last fifth of the epochs (at most 5), is better than all before that fifth by
-    more than `STEP`, and the last epoch is within `STEP` of it.
-
-`STEP` is half a point for fractions, half a percent of the best value for losses.
+    more than the noise, and the last epoch is within `STEP` of it.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from statistics import median
+from dataclasses import replace
 
 import numpy as np
 
+from praxiscope.stats import learning_text
 from praxiscope.stats.labels import FloatArray
+from praxiscope.stats.learning_findings import Conditions, LearningFindings, Level, Plateau, is_loss
+from praxiscope.stats.trend import MIN_VALUES, NEAR, estimate_noise, find_rise, smooth_curve
 
-SMOOTHING = 3
-LASTING = 3
-RISE = 0.05
-FLAT = 0.01
-NOISE_FACTOR = 3.0
+SMALLEST_RISE = 0.01
+STALL_FALL = 0.1
 STEP = 0.005
 PLATEAU = 5
-
-MEASURED_APART = (
-    "Training figures are averages over the epoch while the weights change, under augmentation and "
-    "dropout; validation figures are measured after it, without either. So training can look worse than "
-    "validation, and the gap can understate how closely the training images are fitted."
-)
+LEVELS = (0.5, 0.75, 0.9)
+FAST_GAIN, FAST_SPAN = 0.75, 1 / 3
 
 Row = Mapping[str, float | int | None]
 
-
-@dataclass(frozen=True, kw_only=True)
-class LearningFindings:
-    """What a training log says; epochs are 1-based as logged, figures in the log's own units."""
-
-    monitor: str
-    """The figure by which epochs are compared, for example ``val/top1``."""
-    num_epochs: int
-    """Epochs in the log."""
-    best_epoch: int | None
-    """First epoch with the best monitored figure; None when no epoch has a finite one."""
-    best_value: float | None
-    last_value: float | None
-    """The monitored figure at ``last_epoch``."""
-    last_epoch: int | None
-    """Last epoch that has a finite monitored figure."""
-    gap_at_best: float | None
-    """Train minus validation top-1 accuracy at the best epoch, in [-1, 1]."""
-    gap_at_end: float | None
-    """The same at the last epoch that has both."""
-    lowest_loss_epoch: int | None
-    """First epoch with the lowest smoothed validation loss; None for fewer than 4 epochs with both losses."""
-    train_loss_fall: float | None
-    """Fall of smoothed training loss from that epoch to the last, as a fraction; negative for a rise."""
-    overfitting_since: int | None
-    """First epoch of the rise in validation loss; None when overfitting didn't set in."""
-    loss_rise: float | None
-    """Rise of smoothed validation loss from its minimum to the last epoch as a fraction, with overfitting."""
-    plateau_since: int | None
-    """Epoch from which the best figure hardly improved any more."""
-    unfinished: bool
-    """Whether validation was still improving at the last epoch."""
-    skipped_epochs: tuple[int, ...]
-    """Epochs without a finite monitored figure; the rules leave them out."""
-    sentences: tuple[str, ...]
-    """The findings for a reader, each carried by the fields above."""
+_AS_LOGGED = Conditions()
 
 
-def describe_learning(rows: Sequence[Row], *, monitor: str = "val/top1") -> LearningFindings:
+def describe_learning(
+    rows: Sequence[Row],
+    *,
+    monitor: str = "val/top1",
+    conditions: Conditions = _AS_LOGGED,
+    levels: Sequence[float] = (),
+) -> LearningFindings:
     """Read a training log.
 
     Args:
@@ -95,34 +67,42 @@ def describe_learning(rows: Sequence[Row], *, monitor: str = "val/top1") -> Lear
             several rows of one epoch the last counts.
         monitor: Key of the figure by which epochs are compared; one that ends in ``loss`` is better when
             lower.
+        conditions: How the figures were measured; decides what may be said about the gap.
+        levels: Further values of the monitored figure, in its own unit, whose first epoch is asked for.
 
     Raises:
         ValueError: A row without a whole, positive ``epoch``.
     """
     log = _order_rows(rows)
     epochs, values = _series(log, monitor)
-    skipped = tuple(sorted(set(log) - set(epochs)))
     best = _find_best(epochs, values, monitor)
-    lowest, fall, since, rise = _find_overfitting(log)
+    if best is None:
+        bare = LearningFindings(monitor=monitor, num_epochs=len(log), skipped_epochs=tuple(log))
+        return replace(bare, sentences=learning_text.tell_findings(bare, conditions))
+    noise = _measure_noise(values, best, monitor, conditions)
     findings = LearningFindings(
         monitor=monitor,
         num_epochs=len(log),
-        best_epoch=None if best is None else epochs[best],
-        best_value=None if best is None else float(values[best]),
-        last_value=float(values[-1]) if epochs else None,
-        last_epoch=epochs[-1] if epochs else None,
-        gap_at_best=None if best is None else _gap(log, [epochs[best]]),
+        best_epoch=epochs[best],
+        best_value=float(values[best]),
+        first_epoch=epochs[0],
+        first_value=float(values[0]),
+        last_epoch=epochs[-1],
+        last_value=float(values[-1]),
+        noise=noise,
+        num_val=conditions.num_val if monitor == "val/top1" else None,
+        levels=_find_levels(epochs, values, best, monitor, levels),
+        fast_until=_find_fast_start(epochs, values, best, noise),
+        plateaus=_find_plateaus(epochs, _sign(monitor) * values, noise),
+        unfinished_gain=_measure_late_gain(values, monitor, noise),
+        skipped_epochs=tuple(sorted(set(log) - set(epochs))),
+        extensions=_judge_extensions(epochs, values, monitor, conditions),
+        gap_at_best=_gap(log, [epochs[best]]),
         gap_at_end=_gap(log, list(log)),
-        lowest_loss_epoch=lowest,
-        train_loss_fall=fall,
-        overfitting_since=since,
-        loss_rise=rise,
-        plateau_since=_find_plateau(epochs, values, monitor),
-        unfinished=_is_unfinished(values, monitor),
-        skipped_epochs=skipped,
-        sentences=(),
+        gap_noise=_measure_gap_noise(log, conditions),
     )
-    return _with_sentences(findings)
+    findings = _add_losses(findings, log, conditions)
+    return replace(findings, sentences=learning_text.tell_findings(findings, conditions))
 
 
 def find_first_epoch(rows: Sequence[Row], *, level: float, key: str = "val/top1") -> int | None:
@@ -134,6 +114,10 @@ def find_first_epoch(rows: Sequence[Row], *, level: float, key: str = "val/top1"
         key: The figure.
     """
     epochs, values = _series(_order_rows(rows), key)
+    return _reach(epochs, values, level, key)
+
+
+def _reach(epochs: Sequence[int], values: FloatArray, level: float, key: str) -> int | None:
     sign = _sign(key)
     return next(
         (epoch for epoch, value in zip(epochs, values, strict=True) if sign * value >= sign * level), None
@@ -163,15 +147,87 @@ def _series(log: Mapping[int, Row], *keys: str) -> tuple[list[int], FloatArray]:
 
 
 def _sign(key: str) -> int:
-    return -1 if key.endswith("loss") else 1
+    return -1 if is_loss(key) else 1
 
 
 def _step(values: FloatArray, monitor: str) -> float:
-    return STEP * float(np.abs(values).min()) if _sign(monitor) < 0 else STEP
+    return STEP * float(np.abs(values).min()) if is_loss(monitor) else STEP
 
 
 def _find_best(epochs: Sequence[int], values: FloatArray, monitor: str) -> int | None:
     return int(np.argmax(_sign(monitor) * values)) if epochs else None
+
+
+def _measure_noise(values: FloatArray, best: int, monitor: str, conditions: Conditions) -> float:
+    if monitor == "val/top1" and conditions.num_val:
+        return _standard_error(float(values[best]), conditions.num_val)
+    return _step(values, monitor)
+
+
+def _standard_error(accuracy: float, num_samples: int) -> float:
+    # At 0 and 1 the formula gives 0; half a sample stands in for certainty.
+    inside = min(max(accuracy, 0.5 / num_samples), 1 - 0.5 / num_samples)
+    return math.sqrt(inside * (1 - inside) / num_samples)
+
+
+def _find_levels(
+    epochs: Sequence[int], values: FloatArray, best: int, monitor: str, asked: Sequence[float]
+) -> tuple[Level, ...]:
+    top = float(values[best])
+    # A share of the best means something for a figure that starts at 0, not for a loss.
+    shares = () if is_loss(monitor) or top <= 0 else LEVELS
+    levels = [(share, share * top) for share in shares] + [(None, float(level)) for level in asked]
+    return tuple(
+        Level(share_of_best=share, value=level, epoch=_reach(epochs, values, level, monitor))
+        for share, level in levels
+    )
+
+
+def _find_fast_start(epochs: Sequence[int], values: FloatArray, best: int, noise: float) -> int | None:
+    """Return the epoch by which `FAST_GAIN` of the whole gain was made, if that was early."""
+    gain = abs(float(values[best] - values[0]))
+    if gain <= 2 * noise or epochs[best] - epochs[0] < PLATEAU:
+        return None
+    done = np.flatnonzero(np.abs(values[: best + 1] - values[best]) <= (1 - FAST_GAIN) * gain)
+    at = epochs[int(done[0])]
+    return at if at - epochs[0] <= FAST_SPAN * (epochs[best] - epochs[0]) else None
+
+
+def _find_plateaus(epochs: Sequence[int], signed: FloatArray, noise: float) -> tuple[Plateau, ...]:
+    """Cut the curve of the best value so far into stretches that rise by no more than the noise."""
+    best_so_far = np.maximum.accumulate(signed)
+    found, start = [], 0
+    while start < len(epochs):
+        end = int(np.searchsorted(best_so_far, best_so_far[start] + noise, side="right")) - 1
+        if epochs[end] - epochs[start] >= PLATEAU:
+            rise = float(best_so_far[end] - best_so_far[start])
+            found.append(Plateau(first=epochs[start], last=epochs[end], gain=rise))
+        # The next stretch begins with the first value that this one doesn't hold.
+        start = end + 1
+    return tuple(found)
+
+
+def _measure_late_gain(values: FloatArray, monitor: str, noise: float) -> float | None:
+    window = min(5, math.ceil(values.size / 5))
+    if values.size < 2:
+        return None
+    signed, step = _sign(monitor) * values, _step(values, monitor)
+    before, recent = signed[:-window].max(), signed[-window:].max()
+    return float(recent - before) if recent > before + noise and signed[-1] >= recent - step else None
+
+
+def _judge_extensions(
+    epochs: Sequence[int], values: FloatArray, monitor: str, conditions: Conditions
+) -> tuple[tuple[int, float, float], ...]:
+    """Return (last epoch before, best before, best since) of each extension that has epochs on both sides."""
+    choose = np.min if is_loss(monitor) else np.max
+    found = []
+    for joint in conditions.extensions:
+        before = values[[epoch <= joint for epoch in epochs]]
+        since = values[[epoch > joint for epoch in epochs]]
+        if before.size and since.size:
+            found.append((joint, float(choose(before)), float(choose(since))))
+    return tuple(found)
 
 
 def _gap(log: Mapping[int, Row], candidates: Sequence[int]) -> float | None:
@@ -180,147 +236,48 @@ def _gap(log: Mapping[int, Row], candidates: Sequence[int]) -> float | None:
     return float(pairs[-1, 0] - pairs[-1, 1]) if len(pairs) else None
 
 
-def _smooth(values: FloatArray) -> FloatArray:
-    """Take the running median of `SMOOTHING` values; the window shrinks at both ends."""
-    reach = SMOOTHING // 2
-    plain = values.tolist()
-    return np.array([median(plain[max(0, at - reach) : at + reach + 1]) for at in range(len(plain))])
-
-
-def _estimate_noise(values: FloatArray) -> float:
-    """Estimate the standard deviation of the noise around a smooth curve of at least 4 values."""
-    second_differences = np.diff(values, n=2)
-    # Independent noise of variance s^2 has second differences of variance 6 s^2; 0.6745 is the normal's
-    # quartile.
-    return float(np.median(np.abs(second_differences))) / (0.6745 * math.sqrt(6))
-
-
-def _find_overfitting(
-    log: Mapping[int, Row],
-) -> tuple[int | None, float | None, int | None, float | None]:
-    """Apply the module's rule.
-
-    Returns:
-        Epoch of the lowest validation loss, fall of training loss since, first epoch of overfitting, rise of
-        validation loss.
-    """
-    epochs, pairs = _series(log, "train/loss", "val/loss")
-    if len(epochs) < LASTING + 1:
-        return None, None, None, None
-    train, val = _smooth(pairs[:, 0]), _smooth(pairs[:, 1])
-    lowest = int(np.argmin(val))
-    floor, noise = float(val[lowest]), _estimate_noise(pairs[:, 1])
-    fall = float(1 - train[-1] / train[lowest]) if train[lowest] > 0 else None
-    limit = floor + max(RISE * floor, NOISE_FACTOR * noise)
-    lasts = len(epochs) - 1 - lowest >= LASTING and bool((val[-LASTING:] > limit).all())
-    if not lasts or train[-1] >= train[lowest]:
-        return epochs[lowest], fall, None, None
-    flat = np.flatnonzero(val <= floor + max(FLAT * floor, noise))
-    rise = float(val[-1] / floor - 1) if floor > 0 else None
-    return epochs[lowest], fall, epochs[int(flat[-1]) + 1], rise
-
-
-def _find_plateau(epochs: Sequence[int], values: FloatArray, monitor: str) -> int | None:
-    if not epochs:
+def _measure_gap_noise(log: Mapping[int, Row], conditions: Conditions) -> float | None:
+    """Return 1.96 standard errors of the last gap, or None where the number of samples is unknown."""
+    _, pairs = _series(log, "train/top1", "val/top1")
+    if not len(pairs) or not conditions.num_val or not conditions.num_train:
         return None
-    best_so_far = np.maximum.accumulate(_sign(monitor) * values)
-    first = int(np.argmax(best_so_far >= best_so_far[-1] - _step(values, monitor)))
-    return epochs[first] if len(epochs) - 1 - first >= PLATEAU else None
-
-
-def _is_unfinished(values: FloatArray, monitor: str) -> bool:
-    window = min(5, math.ceil(values.size / 5))
-    if values.size < 2:
-        return False
-    signed, step = _sign(monitor) * values, _step(values, monitor)
-    before, recent = signed[:-window].max(), signed[-window:].max()
-    return bool(recent > before + step and signed[-1] >= recent - step)
-
-
-def _with_sentences(findings: LearningFindings) -> LearningFindings:
-    sentences = (
-        *_describe_best(findings),
-        *_describe_gap(findings),
-        *_describe_overfitting(findings),
-        *_describe_progress(findings),
+    train, val = (
+        _standard_error(float(accuracy), count)
+        for accuracy, count in zip(pairs[-1], (conditions.num_train, conditions.num_val), strict=True)
     )
-    return replace(findings, sentences=sentences)
+    return 1.96 * math.hypot(train, val)
 
 
-def _describe_best(findings: LearningFindings) -> list[str]:
-    if not findings.num_epochs:
-        return ["No epoch was finished, so there is nothing to say about learning."]
-    sentences = []
-    if findings.best_epoch is None or findings.best_value is None:
-        sentences.append(f"No epoch has a finite {findings.monitor}.")
-    else:
-        value = _format(findings.monitor, findings.best_value)
-        count = f"{findings.num_epochs} epoch{'s' if findings.num_epochs > 1 else ''}"
-        sentences.append(
-            f"{findings.monitor} was best at epoch {findings.best_epoch} ({count} logged): {value}."
-        )
-        if findings.skipped_epochs:
-            listed = ", ".join(map(str, findings.skipped_epochs[:10]))
-            more = ", ..." if len(findings.skipped_epochs) > 10 else ""
-            sentences.append(f"Epochs without a finite {findings.monitor} are left out: {listed}{more}.")
-    if findings.num_epochs == 1:
-        sentences.append("One epoch alone shows no trend.")
-    return sentences
-
-
-def _describe_gap(findings: LearningFindings) -> list[str]:
-    if findings.gap_at_end is None:
-        return []
-    end = f"{100 * findings.gap_at_end:+.1f} points at the last epoch"
-    best = (
-        ""
-        if findings.gap_at_best is None
-        else f"{100 * findings.gap_at_best:+.1f} points at the best epoch and "
+def _add_losses(
+    findings: LearningFindings, log: Mapping[int, Row], conditions: Conditions
+) -> LearningFindings:
+    """Add what the two losses say: overfitting, a stall, the growth of the gap."""
+    epochs, pairs = _series(log, "train/loss", "val/loss")
+    if len(epochs) < MIN_VALUES:
+        return findings
+    train, val = smooth_curve(pairs[:, 0]), smooth_curve(pairs[:, 1])
+    lowest = int(np.argmin(val))
+    floor = float(val[lowest])
+    rise = find_rise(pairs[:, 1], smallest=SMALLEST_RISE * abs(floor)) if train[-1] < train[lowest] else None
+    gap, grew = val - train, None
+    if conditions.comparable_losses and gap[-1] > 0:
+        grew = find_rise(pairs[:, 1] - pairs[:, 0], smallest=SMALLEST_RISE * abs(floor))
+    stalled = _find_stall(train, val, estimate_noise(pairs[:, 1])) if rise is None else None
+    since = lowest if stalled is None else stalled
+    return replace(
+        findings,
+        lowest_loss_epoch=epochs[lowest],
+        lowest_loss=floor,
+        train_loss_fall=float(1 - train[-1] / train[since]) if train[since] > 0 else None,
+        overfitting_since=None if rise is None else epochs[rise],
+        loss_rise=None if rise is None or floor <= 0 else float(val[-1] / floor - 1),
+        stalled_since=None if stalled is None else epochs[stalled],
+        gap_grew_from=None if grew is None else epochs[grew],
+        loss_gaps=None if grew is None else (float(gap[max(0, grew - 1)]), float(gap[-1])),
     )
-    return [f"Train minus validation top-1 was {best}{end}. {MEASURED_APART}"]
 
 
-def _describe_overfitting(findings: LearningFindings) -> list[str]:
-    lowest, since = findings.lowest_loss_epoch, findings.overfitting_since
-    if lowest is None:
-        return []
-    if since is None:
-        sentences = [
-            "No lasting rise of validation loss while training loss fell, so no overfitting by that rule."
-        ]
-    else:
-        rise = "" if findings.loss_rise is None else f" by {100 * findings.loss_rise:.0f} % until the end"
-        sentences = [
-            f"Overfitting grew from epoch {since}: smoothed validation loss rose{rise}, training loss fell."
-        ]
-    sentences.append(f"Smoothed validation loss was lowest at epoch {lowest}{_tell_fall(findings)}.")
-    best = findings.best_epoch
-    if since is not None and best is not None and best >= since and _sign(findings.monitor) > 0:
-        sentences.append(
-            f"{findings.monitor} was best at epoch {best} all the same: the loss also counts how confident "
-            "the wrong answers are."
-        )
-    return sentences
-
-
-def _tell_fall(findings: LearningFindings) -> str:
-    fall = findings.train_loss_fall
-    if fall is None or fall <= 0:
-        return ""
-    return f"; training loss fell by another {100 * fall:.0f} % after it"
-
-
-def _describe_progress(findings: LearningFindings) -> list[str]:
-    sentences = []
-    if findings.plateau_since is not None:
-        sentences.append(f"{findings.monitor} hardly improved after epoch {findings.plateau_since}.")
-    if findings.unfinished:
-        sentences.append(
-            f"{findings.monitor} was still improving at epoch {findings.last_epoch}, the last one measured: "
-            "more epochs may give more."
-        )
-    return sentences
-
-
-def _format(key: str, value: float) -> str:
-    return f"{value:.4f}" if _sign(key) < 0 else f"{100 * value:.1f} %"
+def _find_stall(train: FloatArray, val: FloatArray, noise: float) -> int | None:
+    first = int(np.flatnonzero(val <= float(val.min()) + NEAR * noise)[0])
+    fell = train[first] > 0 and train[-1] < (1 - STALL_FALL) * train[first]
+    return first if fell and len(val) - 1 - first >= PLATEAU else None

@@ -6,35 +6,46 @@ import csv
 import io
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from praxiscope.recipe.schema import Recipe
 from praxiscope.runs import atomic
 from praxiscope.runs.rundir import RunDir
 
+if TYPE_CHECKING:
+    from torch.utils.tensorboard.writer import SummaryWriter
+
 
 class EpochLog:
-    """Writes rows for people and for programs. As a context manager it closes TensorBoard's file.
+    """Writes rows for people and for programs; :meth:`begin` first. As a context manager it closes its files.
 
     Args:
         run: where to.
         recipe: gives the number of epochs and the monitored figure.
-        purge_step: first step that a resumed run will log again; TensorBoard hides older values from there.
     """
 
-    def __init__(self, run: RunDir, recipe: Recipe, *, purge_step: int | None = None) -> None:
-        # Imported here: TensorBoard takes a second, and only training needs it.
-        from torch.utils.tensorboard.writer import SummaryWriter
-
+    def __init__(self, run: RunDir, recipe: Recipe) -> None:
         self._run = run
         self._recipe = recipe
-        self._events = SummaryWriter(log_dir=str(run.tensorboard), purge_step=purge_step)
+        self._events: SummaryWriter | None = None
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exc: object) -> None:
-        self._events.close()
+        if self._events is not None:
+            self._events.close()
+
+    def begin(self, *, after_step: int) -> None:
+        """Take back what was logged for later steps, by a process that was killed before it saved them."""
+        # Imported here: TensorBoard takes a second, and only training needs it.
+        from torch.utils.tensorboard.writer import SummaryWriter
+
+        self._run.truncate_metrics(after_step=after_step)
+        if rows := self._run.read_metrics():
+            atomic.write_text(self._run.results, _render_csv(rows))
+        # Event files only grow: a mark in the new one makes readers drop what older ones have from there on.
+        self._events = SummaryWriter(log_dir=str(self._run.tensorboard), purge_step=after_step + 1)
 
     def note(self, text: str) -> None:
         """Add a line with its UTC time to ``train.log``."""
@@ -43,6 +54,7 @@ class EpochLog:
 
     def row(self, row: Mapping[str, float | int]) -> None:
         """Write one epoch's row everywhere."""
+        assert self._events is not None, "begin() comes first"
         self._run.append_metrics(row)
         rows = self._run.read_metrics()
         atomic.write_text(self._run.results, _render_csv(rows))

@@ -14,20 +14,23 @@ from dataclasses import dataclass
 from itertools import islice
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
 from praxiscope.data.loader import Loader
 from praxiscope.data.plan import BatchPlan, plan_training_epoch
 from praxiscope.errors import Diverged
-from praxiscope.models.runtime import Normalizer, Runtime, read_peak_memory_mib
+from praxiscope.models.runtime import Runtime, read_peak_memory_mib
 from praxiscope.recipe.schema import Recipe
 from praxiscope.tensors import Batch
 from praxiscope.training.ema import Ema
+from praxiscope.training.losses import Loss
 from praxiscope.training.mixing import mix_batch
 from praxiscope.training.optim import set_lr
 from praxiscope.training.schedule import compute_lr
 from praxiscope.training.signals import StopFlag
+from praxiscope.training.source import be_ready
 from praxiscope.training.state import TrainState
 from praxiscope.training.watch import Progress, Watcher
 
@@ -53,14 +56,17 @@ class Job:
         optimizer: over the parameters that train.
         scaler: scales gradients in fp16; does nothing otherwise.
         runtime: device, precision, memory format.
-        normalize: uint8 batch -> the model's input.
+        normalize: what a batch holds -> the input of what trains.
         loader: training batches.
-        num_samples: of the training split.
+        loss: sum of a batch's losses.
+        targets: int64, (N,), of the training split.
         num_classes: K.
         sample_ids: by row, to name the files of a bad batch.
         validate: the network -> ``val/...`` scores.
         save: writes a checkpoint; told whether it is the best so far and whether an epoch has just ended.
         log: writes an epoch's row.
+        forward: that input -> logits; the whole network where None, its head where features are cached.
+        prepare: called before the first step, at the state that training goes on from.
     """
 
     recipe: Recipe
@@ -69,14 +75,34 @@ class Job:
     optimizer: torch.optim.Optimizer
     scaler: torch.amp.GradScaler
     runtime: Runtime
-    normalize: Normalizer
+    normalize: Callable[[Tensor], Tensor]
     loader: Loader
-    num_samples: int
+    loss: Loss
+    targets: npt.NDArray[np.int64]
     num_classes: int
     sample_ids: Sequence[str]
     validate: Callable[[nn.Module], dict[str, float]]
     save: Callable[[TrainState, bool, bool], None]
     log: Callable[[Row], None]
+    forward: Callable[[Tensor], Tensor] | None = None
+    prepare: Callable[[TrainState, StopFlag], None] = be_ready
+
+    @property
+    def num_samples(self) -> int:
+        """N, of the training split and of an epoch."""
+        return len(self.targets)
+
+    def plan_epoch(self, epoch: int) -> list[BatchPlan]:
+        """Return the batches of an epoch (0-based), in their order."""
+        train = self.recipe.train
+        return plan_training_epoch(
+            self.num_samples,
+            train.batch_size,
+            seed=self.recipe.seed,
+            epoch=epoch,
+            repeats=self.recipe.augment.repeats,
+            labels=self.targets if train.sampling == "balanced" else None,
+        )
 
 
 def fit(job: Job, state: TrainState, *, stop: StopFlag, watch: Watcher) -> TrainState:
@@ -97,6 +123,7 @@ def fit(job: Job, state: TrainState, *, stop: StopFlag, watch: Watcher) -> Train
         SampleFailed: a sample can't be read.
     """
     train = job.recipe.train
+    job.prepare(state, stop)
     while state.epoch < train.epochs and not state.stopped_early:
         # ---------------------------------------------------------------- one pass over the training split
         lr = _train_epoch(job, state, stop=stop, watch=watch)
@@ -122,12 +149,18 @@ def fit(job: Job, state: TrainState, *, stop: StopFlag, watch: Watcher) -> Train
 def _train_epoch(job: Job, state: TrainState, *, stop: StopFlag, watch: Watcher) -> float:
     """Do what is left of the epoch in progress; return the last learning rate."""
     train = job.recipe.train
-    plans = plan_training_epoch(job.num_samples, train.batch_size, seed=job.recipe.seed, epoch=state.epoch)
+    plans = job.plan_epoch(state.epoch)
     steps = math.ceil(len(plans) / train.accum_steps)
     job.module.train()
     lr, clock = 0.0, _Clock(state)
     for batches in _in_groups(job.loader.batches(plans[state.batch :]), train.accum_steps):
-        lr = compute_lr(train, step=state.step, steps_per_epoch=steps, plateau_factor=state.plateau_factor)
+        lr = state.lr = compute_lr(
+            train,
+            step=state.step,
+            steps_per_epoch=steps,
+            plateau_factor=state.plateau_factor,
+            joints=state.joints,
+        )
         set_lr(job.optimizer, lr)
         _update(job, batches, state, lr)
         state.batch += len(batches)
@@ -157,8 +190,8 @@ def _update(job: Job, batches: Sequence[Batch], state: TrainState, lr: float) ->
             rng=np.random.default_rng([job.recipe.seed, state.step, number, _MIX]),
         )
         with job.runtime.autocast():
-            logits = job.module(images)
-        loss_sum = _compute_loss(logits.float(), goals, job.recipe.train.smoothing)
+            logits = (job.forward or job.module)(images)
+        loss_sum = job.loss(logits.float(), goals)
         job.scaler.scale(loss_sum / total).backward()  # type: ignore[no-untyped-call]
         loss += _count(state, logits.detach(), targets, loss_sum)
     job.scaler.unscale_(job.optimizer)
@@ -172,10 +205,6 @@ def _update(job: Job, batches: Sequence[Batch], state: TrainState, lr: float) ->
             job.ema.update(job.module, step=state.step)
     job.scaler.update()
     job.optimizer.zero_grad(set_to_none=True)
-
-
-def _compute_loss(logits_BK: Tensor, goals: Tensor, smoothing: float) -> Tensor:
-    return nn.functional.cross_entropy(logits_BK, goals, label_smoothing=smoothing, reduction="sum")
 
 
 def _count(state: TrainState, logits_BK: Tensor, targets_B: Tensor, loss_sum: Tensor) -> float:
@@ -236,7 +265,9 @@ def _judge(job: Job, state: TrainState, value: float) -> bool:
         state.plateau_factor *= train.decay_rate
         state.plateau_epochs = 0
     patience = train.early_stopping_epochs
-    state.stopped_early = patience is not None and state.epoch + 1 - state.best_epoch >= patience
+    # Who continues a run asks for more epochs, also of one that had been stopped for want of better ones.
+    since = max([state.best_epoch, *(joint.epoch for joint in state.joints)])
+    state.stopped_early = patience is not None and state.epoch + 1 - since >= patience
     return is_best
 
 

@@ -2,26 +2,43 @@
 
 from __future__ import annotations
 
+import importlib.util
+
 import torch
-from timm.optim import create_optimizer_v2, list_optimizers  # type: ignore[attr-defined]
+from timm.optim import (  # type: ignore[attr-defined]
+    create_optimizer_v2,
+    get_optimizer_info,
+    list_optimizers,
+)
 from torch import nn
 
-from praxiscope.errors import UsageError, did_you_mean
+from praxiscope.errors import EnvironmentProblem, UsageError, did_you_mean
 from praxiscope.recipe.schema import TrainSection
 
 
 def require_optimizer(name: str) -> None:
-    """Refuse a name that timm has no optimiser for.
+    """Refuse a name that timm has no optimiser for, or one that can't run here.
 
     Raises:
-        UsageError: no such optimiser.
+        UsageError: no such optimiser, or one that needs second derivatives, which the loop doesn't compute.
+        EnvironmentProblem: it needs a GPU or a package that isn't here.
     """
     known = [str(each) for each in list_optimizers()]
     if name.lower() not in known:
         raise UsageError(
-            f"train.opt is '{name}'; usual: adamw, sgd, momentum, adam, lamb, rmsprop."
+            f"train.opt is '{name}'; usual: adamw, sgd, momentum, adam, lamb, muon, rmsprop."
             f"{did_you_mean(name, known)} All that timm has are allowed ({len(known)})."
         )
+    info = get_optimizer_info(name.lower())
+    if info.second_order:
+        raise UsageError(f"train.opt '{name}' needs second derivatives, which training here doesn't compute.")
+    if isinstance(info.opt_class, str):  # of a package that timm doesn't require
+        package = info.opt_class.partition(".")[0]
+        if not torch.cuda.is_available() or importlib.util.find_spec(package) is None:
+            raise EnvironmentProblem(
+                f"train.opt '{name}' needs an NVIDIA GPU and the package '{package}'. "
+                "adamw, sgd, lamb and muon need neither."
+            )
 
 
 def build_optimizer(section: TrainSection, module: nn.Module) -> torch.optim.Optimizer:
@@ -31,7 +48,7 @@ def build_optimizer(section: TrainSection, module: nn.Module) -> torch.optim.Opt
     the loop multiplies the schedule's learning rate by.
 
     Raises:
-        UsageError: no such optimiser.
+        UsageError, EnvironmentProblem: as :func:`require_optimizer`.
     """
     require_optimizer(section.opt)
     optimizer: torch.optim.Optimizer = create_optimizer_v2(

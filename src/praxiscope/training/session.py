@@ -12,14 +12,15 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from praxiscope.data.loader import BatchReader, SampleSet, build_loader, build_sample_set
+from praxiscope.data.loader import BatchReader, SampleSet, build_sample_set
 from praxiscope.data.manifest import Manifest
+from praxiscope.data.pack_reader import Pack
 from praxiscope.data.transforms import TrainTransform
 from praxiscope.errors import Diverged, UsageError
-from praxiscope.evaluation.inputs import build_evaluation_loader, build_input_spec, choose_batch_size
-from praxiscope.evaluation.predict import compute_epoch_scores, compute_logits
+from praxiscope.evaluation.inputs import build_evaluation_reader, build_input_spec
+from praxiscope.evaluation.predict import compute_epoch_scores
 from praxiscope.models.build import BuiltModel
-from praxiscope.models.runtime import Normalizer, Runtime
+from praxiscope.models.runtime import Runtime
 from praxiscope.models.state import unwrap_module
 from praxiscope.recipe.schema import Recipe
 from praxiscope.runs.checkpoint import (
@@ -30,11 +31,14 @@ from praxiscope.runs.checkpoint import (
     write_checkpoint,
 )
 from praxiscope.runs.checkpoint_files import BEST, PERMANENT
-from praxiscope.runs.environment import count_cores
 from praxiscope.runs.rundir import RunDir
 from praxiscope.training.ema import Ema
+from praxiscope.training.feature_report import FeaturesReport
+from praxiscope.training.features import open_features
 from praxiscope.training.loop import Job, Row
+from praxiscope.training.losses import build_loss
 from praxiscope.training.optim import build_optimizer, list_parameter_names
+from praxiscope.training.source import Source, SourceParts, open_images
 from praxiscope.training.state import TrainState
 
 _SETTINGS = ("weight_decay", "momentum", "lr_scale")  # of a parameter group, from the recipe
@@ -53,6 +57,9 @@ class Setting:
         without: samples left out (the run's quarantine).
         log: writes an epoch's row.
         phase: told about validation: text, done, total.
+        note: told about damaged features.
+        announce: told which features were cached.
+        pack: a packed copy of the images, read instead of them.
     """
 
     recipe: Recipe
@@ -63,41 +70,25 @@ class Setting:
     log: Callable[[Row], None]
     phase: Callable[[str, int, int], None]
     without: frozenset[str] = frozenset()
+    note: Callable[[str], None] = lambda _text: None
+    announce: Callable[[FeaturesReport], None] = lambda _report: None
+    pack: Pack | None = None
 
 
 @contextlib.contextmanager
 def open_job(setting: Setting) -> Iterator[Job]:
     """Build a job; leaving the context ends its loader's workers."""
     recipe, runtime = setting.recipe, setting.runtime
-    train = build_sample_set(setting.manifest, "train", without=setting.without)
-    val = build_sample_set(setting.manifest, "val", without=setting.without)
-    spec = build_input_spec(setting.built, recipe, evaluation=False)
-    val_spec = build_input_spec(setting.built, recipe, evaluation=True)
-    reader = BatchReader(
-        samples=train,
-        transform=TrainTransform(spec=spec, augment=recipe.augment),
-        seed=recipe.seed,
-        max_pixels=recipe.loader.max_pixels,
-    )
+    train = build_sample_set(setting.manifest, "train", without=setting.without, pack=setting.pack)
+    val = build_sample_set(setting.manifest, "val", without=setting.without, pack=setting.pack)
     module = runtime.place(setting.built.module)
     optimizer = build_optimizer(recipe.train, module)
     scaler = torch.amp.GradScaler(runtime.device.type, enabled=runtime.precision == "fp16")
-    normalize = Normalizer(setting.built.mean, setting.built.std, runtime)
     ema = Ema(module, recipe.train.ema_decay) if recipe.train.ema_decay is not None else None
-    loader = build_loader(reader, recipe.loader, device_type=runtime.device.type, cores=count_cores())
-    with loader, build_evaluation_loader(val, val_spec, recipe, runtime) as val_loader:
+    with _open_source(setting, train, val) as source:
 
         def validate(network: torch.nn.Module) -> dict[str, float]:
-            logits = compute_logits(
-                network,
-                val_loader,
-                num_samples=len(val),
-                batch_size=choose_batch_size(recipe),
-                normalize=normalize,
-                runtime=runtime,
-                flip=recipe.evaluate.flip,
-                progress=lambda done, total: setting.phase("validating", done, total),
-            )
+            logits = source.predict(network)
             _check_logits(logits, val, runtime, lr=max(group["lr"] for group in optimizer.param_groups))
             return compute_epoch_scores(logits, val.targets, "val")
 
@@ -109,9 +100,12 @@ def open_job(setting: Setting) -> Iterator[Job]:
             optimizer=optimizer,
             scaler=scaler,
             runtime=runtime,
-            normalize=normalize,
-            loader=loader,
-            num_samples=len(train),
+            normalize=source.normalize,
+            loader=source.loader,
+            forward=source.forward,
+            prepare=source.prepare,
+            loss=build_loss(recipe.train, np.bincount(train.targets, minlength=len(train.names))),
+            targets=train.targets,
             num_classes=len(train.names),
             sample_ids=train.sample_ids,
             validate=validate,
@@ -121,6 +115,33 @@ def open_job(setting: Setting) -> Iterator[Job]:
             log=setting.log,
         )
         yield job
+
+
+def _open_source(
+    setting: Setting, train: SampleSet, val: SampleSet
+) -> contextlib.AbstractContextManager[Source]:
+    """Open what the loop is fed: images, or the features of a frozen backbone."""
+    recipe, built = setting.recipe, setting.built
+    parts = SourceParts(
+        recipe=recipe,
+        built=built,
+        runtime=setting.runtime,
+        train=BatchReader(
+            samples=train,
+            transform=TrainTransform(
+                spec=build_input_spec(built, recipe, evaluation=False), augment=recipe.augment
+            ),
+            seed=recipe.seed,
+            max_pixels=recipe.loader.max_pixels,
+        ),
+        val=build_evaluation_reader(val, build_input_spec(built, recipe, evaluation=True), recipe),
+        phase=setting.phase,
+    )
+    if recipe.features.views == 0:
+        return open_images(parts)
+    rows = setting.manifest.usable(None).select(["sample_id", "sha256"]).to_pylist()
+    digests = {row["sample_id"]: row["sha256"] for row in rows}
+    return open_features(parts, digests, note=setting.note, announce=setting.announce)
 
 
 def save_job(job: Job, state: TrainState, folder: Path, *, is_best: bool, epoch_ended: bool) -> None:
@@ -165,7 +186,9 @@ def restore_job(job: Job, folder: Path, note: Callable[[str], None]) -> TrainSta
     for each in rejected:
         note(f"Checkpoint {each.name} is passed over: {each.reason}")
     if checkpoint is None:
-        return TrainState.start(job.num_classes)
+        state = TrainState.start(job.num_classes)
+        state.adopt_plan(job.recipe.train)
+        return state
     _load_network(unwrap_module(job.module), checkpoint, "model")
     if job.ema is not None:
         if "ema" not in checkpoint.groups:
@@ -177,9 +200,14 @@ def restore_job(job: Job, folder: Path, note: Callable[[str], None]) -> TrainSta
         job.scaler.load_state_dict(state.scaler)
     if state.batch and state.plan != _fingerprint_plan(job):
         # What is left of the old order would show some samples twice and others never.
-        note("Samples, batch size or seed are not those that the epoch in progress began with: it restarts.")
+        note("Samples, order or batches are not those that the epoch in progress began with: it restarts.")
         state.restart_epoch()
     note(f"Resumed from {checkpoint.path.name}, in epoch {state.epoch + 1} after batch {state.batch}.")
+    if joint := state.adopt_plan(job.recipe.train):
+        note(
+            f"Planned for {joint.from_epochs} epochs, continued to {joint.to_epochs} from step {joint.step}; "
+            f"the learning rate was {joint.lr:.2e} and goes on by the rule '{joint.rule}'."
+        )
     return state
 
 
@@ -211,7 +239,13 @@ def _load_optimizer(job: Job, checkpoint: Checkpoint) -> None:
 
 
 def _fingerprint_plan(job: Job) -> str:
-    text = "\n".join([str(job.recipe.seed), str(job.recipe.train.batch_size), *job.sample_ids])
+    recipe = job.recipe
+    words = [str(recipe.seed), str(recipe.train.batch_size), *job.sample_ids]
+    if recipe.augment.repeats > 1:
+        words.append(f"repeats {recipe.augment.repeats}")
+    if recipe.train.sampling == "balanced":  # the order then follows from the labels as well
+        words.append(f"balanced {job.targets.tolist()}")
+    text = "\n".join(words)
     return hashlib.sha256(text.encode()).hexdigest()
 
 

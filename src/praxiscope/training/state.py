@@ -8,7 +8,9 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from praxiscope.recipe.schema import TrainSection
 from praxiscope.stats.confusion import compute_scores
+from praxiscope.training.schedule import Joint
 
 
 @dataclass(kw_only=True)
@@ -57,6 +59,9 @@ class TrainState:
         scaler: the gradient scaler's state (fp16).
         plan: fingerprint of what the batches of the epoch in progress were cut from.
         stopped_early: early stopping has ended the run.
+        lr: learning rate of the last step.
+        planned_epochs: epochs that the learning rate is laid out for; 0 before a plan is adopted.
+        joints: where that number was changed.
     """
 
     tally: Tally
@@ -73,6 +78,9 @@ class TrainState:
     scaler: dict[str, Any] = field(default_factory=dict)
     plan: str = ""
     stopped_early: bool = False
+    lr: float = 0.0
+    planned_epochs: int = 0
+    joints: list[Joint] = field(default_factory=list)
 
     @classmethod
     def start(cls, num_classes: int) -> TrainState:
@@ -84,14 +92,38 @@ class TrainState:
         content = {key: value for key, value in vars(self).items() if key != "tally"}
         tally = dict(vars(self.tally))
         tally["confusion"] = self.tally.confusion.tolist()
-        return content | {"tally": tally}
+        return content | {"tally": tally, "joints": [asdict(joint) for joint in self.joints]}
 
     @classmethod
     def from_json(cls, content: dict[str, Any]) -> TrainState:
         """Return what :meth:`to_json` described."""
         tally = dict(content["tally"])
         tally["confusion"] = np.array(tally["confusion"], np.int64)
-        return cls(**{**content, "tally": Tally(**tally)})
+        joints = [Joint(**joint) for joint in content.get("joints", [])]
+        return cls(**{**content, "tally": Tally(**tally), "joints": joints})
+
+    def adopt_plan(self, train: TrainSection) -> Joint | None:
+        """Lay the rest of the run out for ``train.epochs``.
+
+        Returns:
+            The joint, where steps have been made under another plan; then a run that early stopping had ended
+            goes on, and its patience counts from here.
+        """
+        before, self.planned_epochs = self.planned_epochs, train.epochs
+        if before in {0, train.epochs} or self.step == 0:
+            return None
+        joint = Joint(
+            step=self.step,
+            epoch=self.epoch,
+            from_epochs=before,
+            to_epochs=train.epochs,
+            lr=self.lr,
+            rule=train.extend if train.schedule == "cosine" else "unaffected",
+            warmup_epochs=train.extend_warmup_epochs,
+        )
+        self.joints.append(joint)
+        self.stopped_early = False
+        return joint
 
     def begin_epoch(self) -> None:
         """Close the epoch that was in progress."""

@@ -90,7 +90,6 @@ def summarise_manifest(manifest: Manifest) -> dict[str, Any]:
         for split in SPLITS
         if split in rows["split"]
     }
-    excluded = zip(table["sample_id"].to_pylist(), table["quarantine"].to_pylist(), strict=True)
     return {
         "schema": 1,
         "root": str(manifest.root),
@@ -106,7 +105,7 @@ def summarise_manifest(manifest: Manifest) -> dict[str, Any]:
             {**asdict(finding), "examples": list(finding.examples)} for finding in manifest.findings
         ],
         "quarantined": [
-            {"sample_id": name, "reason": reason} for name, reason in excluded if reason is not None
+            {"sample_id": name, "reason": reason} for name, reason in manifest.rejected()
         ],
     }
 

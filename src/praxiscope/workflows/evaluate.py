@@ -11,6 +11,7 @@ from typing import Any
 from praxiscope.data.loader import build_sample_set
 from praxiscope.data.manifest import Manifest, quantify, read_manifest
 from praxiscope.errors import IntegrityError, UsageError
+from praxiscope.evaluation.groups import read_class_groups
 from praxiscope.evaluation.inputs import build_evaluation_loader, build_input_spec, choose_batch_size
 from praxiscope.evaluation.predict import compute_logits
 from praxiscope.evaluation.predictions import (
@@ -33,6 +34,7 @@ from praxiscope.runs.checkpoint import best_checkpoint
 from praxiscope.runs.find import find_run
 from praxiscope.runs.rundir import RunDir
 from praxiscope.training.watch import Silent, Watcher
+from praxiscope.workflows.packed import compare_pack, open_recipe_pack
 
 SPLITS = ("train", "val", "test")
 
@@ -54,7 +56,7 @@ class EvaluationResult:
     metrics: Mapping[str, Any]
 
 
-def evaluate(
+def evaluate(  # noqa: PLR0913 - one parameter a flag
     run: RunDir | Path | str,
     *,
     split: str = "test",
@@ -62,6 +64,7 @@ def evaluate(
     data: Path | str | None = None,
     output: Path | str = "runs",
     device: str | None = None,
+    groups: Path | str | None = None,
     watch: Watcher | None = None,
 ) -> EvaluationResult:
     """Evaluate a run's best weights on a split.
@@ -73,10 +76,12 @@ def evaluate(
         data: where the data folder is now, if it has moved; the files must be the same.
         output: folder of all runs, for names.
         device: as for ``train``.
+        groups: a CSV with the columns ``class,group``, or ``class`` and several groupings: groups of classes
+            to compare.
         watch: follows progress.
 
     Raises:
-        UsageError: no such run or split.
+        UsageError: no such run, split or CSV.
         DataError: a sample can't be read.
         IntegrityError: no sound checkpoint.
     """
@@ -85,12 +90,16 @@ def evaluate(
         raise UsageError(f"--split '{split}': choose one of {', '.join(SPLITS)}.")
     found = run if isinstance(run, RunDir) else find_run(str(run), root=Path(output))
     recipe, manifest = load_recipe(found.recipe), read_manifest(found.manifest)
+    # Before anything slow: a slip in the table costs no evaluation.
+    grouping = None if groups is None else read_class_groups(Path(groups), manifest.heads["action"])
     tune_allocator()
     built = load_best(found, recipe, manifest, watch)
     predictions = _predict(found, recipe, _moved(manifest, data), built, split, device=device, watch=watch)
     write_predictions(predictions, found.predictions(split))
     watch.phase("computing intervals", 0, 1)
-    metrics = compute_metrics(predictions, seed=recipe.seed, resamples=recipe.evaluate.resamples)
+    metrics = compute_metrics(
+        predictions, seed=recipe.seed, resamples=recipe.evaluate.resamples, grouping=grouping
+    )
     folder = found.new_evaluation_dir(split)
     atomic.write_json(folder / "metrics.json", metrics)
     title = f"{recipe.name} ({found.run_id}) on {split}"
@@ -151,7 +160,14 @@ def _predict(
     )
     weights_sha256 = compute_weights_sha256(built.module.state_dict())
     spec = build_input_spec(built, recipe, evaluation=True)
-    with build_evaluation_loader(samples, spec, recipe, runtime) as loader:
+    with (
+        open_recipe_pack(recipe, manifest, built, splits=(split,), watch=watch) as pack,
+        build_evaluation_loader(
+            build_sample_set(manifest, split, without=without, pack=pack), spec, recipe, runtime
+        ) as loader,
+    ):
+        if pack is not None:
+            compare_pack(run, pack, manifest, watch.note)
         logits = compute_logits(
             runtime.place(built.module),
             loader,

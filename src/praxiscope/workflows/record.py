@@ -16,6 +16,7 @@ from praxiscope.recipe.load import compute_recipe_fingerprint
 from praxiscope.recipe.schema import Recipe
 from praxiscope.runs.environment import describe_environment, mask_command
 from praxiscope.runs.rundir import RunDir
+from praxiscope.training.schedule import Joint
 
 
 def describe_start(
@@ -55,6 +56,26 @@ def describe_resume(
         "data": describe_data(manifest),
         "notes": notes,
     }
+
+
+def describe_extensions(run: RunDir, joints: Sequence[Joint]) -> list[dict[str, Any]]:
+    """Return where the run was continued to another number of epochs, each with the time it first was."""
+    known = run.read_run_json().get("extensions", [])
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    described = []
+    for joint in joints:
+        place = {
+            "from_epochs": joint.from_epochs,
+            "to_epochs": joint.to_epochs,
+            "at_epoch": joint.epoch,
+            "at_step": joint.step,
+            "lr_before": joint.lr,
+            "rule": joint.rule,
+        }
+        # The same joint comes back with each resume; one whose checkpoints were lost is left out.
+        before = next((each for each in known if place.items() <= each.items()), None)
+        described.append(before or {**place, "time": now})
+    return described
 
 
 def describe_data(manifest: Manifest) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Which run to go on with, and whether it is still the same run (A9)."""
+"""Which run to go on with, for how many epochs, and whether it is still the same run (A9)."""
 
 from __future__ import annotations
 
@@ -9,12 +9,17 @@ from praxiscope.data.manifest import Manifest, read_manifest
 from praxiscope.errors import UsageError
 from praxiscope.recipe.load import compute_recipe_differences, load_recipe
 from praxiscope.recipe.schema import Recipe
+from praxiscope.runs.checkpoint import latest_checkpoint
 from praxiscope.runs.find import find_run, newest_run
 from praxiscope.runs.rundir import RunDir
 
-# What may change under a resume: how fast samples arrive, how often is saved, how the result is described.
-# Not what validation sees: that chooses the best epoch.
-_FREE = ("loader.", "evaluate.batch_size", "evaluate.resamples", "train.checkpoint_every_", "description")
+# What may change under a resume: how fast samples arrive, how often is saved, how the result is described,
+# how a run is extended. Not what validation sees: that chooses the best epoch.
+_FREE = (
+    "loader.", "evaluate.batch_size", "evaluate.resamples", "train.checkpoint_every_", "description",
+    "train.epochs:", "train.extend", "track.", "features.max_gib",
+)  # fmt: skip
+_NOTED = "train.epochs:"
 # What may not even with --allow-changes: the weights and the optimiser's state would not fit.
 _FIXED = (
     "model.name", "model.img_size", "model.kwargs", "model.freeze", "train.opt:", "train.layer_decay",
@@ -55,6 +60,59 @@ def find_run_to_resume(
     )
 
 
+def settle_epochs(run: RunDir, recipe: Recipe, *, asked: int | None, allow: bool) -> Recipe:
+    """Settle for how many epochs a resumed run is planned.
+
+    More than before extends the run. A recipe that still says what an extended run had been planned for, as a
+    built-in one does, doesn't take the extension back.
+
+    Args:
+        run: to be resumed.
+        recipe: as asked for now.
+        asked: epochs that were asked for besides the recipe; they win.
+        allow: end before the epoch that the run is planned for.
+
+    Returns:
+        ``recipe`` with the epochs that hold.
+
+    Raises:
+        UsageError: fewer epochs than have been trained, or than planned without ``allow``; or the checkpoint
+            is from a version that didn't keep the plan.
+    """
+    planned = load_recipe(run.recipe).train.epochs
+    wanted = recipe.train.epochs if asked is None else asked
+    if wanted == planned:
+        return _with_epochs(recipe, planned)
+    checkpoint, _ = latest_checkpoint(run.checkpoints, only=())
+    state = {} if checkpoint is None else checkpoint.state["train"]
+    earlier = {state.get("planned_epochs"), *(joint["from_epochs"] for joint in state.get("joints", ()))}
+    if asked is None and wanted in earlier:
+        return _with_epochs(recipe, planned)
+    trained = state.get("epoch", 0) + (1 if state.get("batch") else 0)
+    if wanted < trained:
+        begun = " and begun the next" if state["batch"] else ""
+        raise UsageError(
+            f"{run.path} has trained {state['epoch']} of {planned} epochs{begun}; "
+            f"it can't end after {wanted}. Ask for --epochs {planned} to go on as planned, or for more."
+        )
+    if wanted < planned and not allow:
+        raise UsageError(
+            f"{run.path} is planned for {planned} epochs, {trained} of them begun; {wanted} were asked for. "
+            f"Add --epochs {planned} to go on as planned, or --allow-changes to end after epoch {wanted}."
+        )
+    if state and not state.get("planned_epochs"):
+        raise UsageError(
+            f"{run.path} was written by a version that didn't keep what its learning rate is laid out for: "
+            f"it can be finished (--epochs {planned}), but not continued to {wanted} epochs. Start a new run "
+            "without --resume for that."
+        )
+    return _with_epochs(recipe, wanted)
+
+
+def _with_epochs(recipe: Recipe, epochs: int) -> Recipe:
+    return load_recipe(recipe.model_dump(mode="json"), {"train.epochs": epochs})
+
+
 def refuse_changes(run: RunDir, recipe: Recipe, manifest: Manifest, *, allow: bool) -> list[str]:
     """Compare recipe and data with those that the run began with.
 
@@ -65,7 +123,7 @@ def refuse_changes(run: RunDir, recipe: Recipe, manifest: Manifest, *, allow: bo
         allow: go on all the same.
 
     Returns:
-        The differences that were allowed, for the run's notes.
+        The differences that were allowed and another number of epochs, for the run's notes.
 
     Raises:
         UsageError: something that changes the result differs and ``allow`` is false, or the weights don't fit
@@ -89,7 +147,7 @@ def refuse_changes(run: RunDir, recipe: Recipe, manifest: Manifest, *, allow: bo
             f"--allow-changes: what {run.path} has learned can't go on with\n{listed}\n"
             "Bring these back, or start a new run without --resume."
         )
-    return differences
+    return [line for line in changes if line.startswith(_NOTED)] + differences
 
 
 def compute_data_differences(old: Manifest, new: Manifest) -> list[str]:

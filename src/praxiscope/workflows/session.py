@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -15,16 +15,21 @@ from praxiscope.models.freeze import assert_frozen_unchanged, fingerprint_frozen
 from praxiscope.models.runtime import Runtime
 from praxiscope.recipe.schema import Recipe
 from praxiscope.reporting.figures import write_curves
+from praxiscope.reporting.learning import describe_run
+from praxiscope.runs.environment import describe_environment
 from praxiscope.runs.lock import RunLock
 from praxiscope.runs.rundir import RunDir, RunState
-from praxiscope.stats.learning import describe_learning
+from praxiscope.training.feature_report import FeaturesReport
 from praxiscope.training.log import EpochLog
-from praxiscope.training.loop import Job, fit
+from praxiscope.training.loop import Job, Row, fit
 from praxiscope.training.session import Setting, open_job, restore_job
 from praxiscope.training.signals import StopFlag
 from praxiscope.training.state import TrainState
+from praxiscope.training.trackers.follow import Followers
 from praxiscope.training.watch import Watcher
-from praxiscope.workflows.record import describe_session
+from praxiscope.workflows.notices import describe_surprises
+from praxiscope.workflows.packed import open_recipe_pack, record_pack
+from praxiscope.workflows.record import describe_extensions, describe_session
 
 _STATES: tuple[tuple[type[BaseException], RunState], ...] = (
     (Preempted, "preempted"),
@@ -55,26 +60,45 @@ def run_session(
     without = frozenset(run.read_run_json().get("quarantined", []))
     started = datetime.now(UTC)
     # Signals before anything slow: a stop during the set-up is not lost either.
-    with StopFlag() as stop, EpochLog(run, recipe) as log:
-        setting = Setting(
-            recipe=recipe, manifest=manifest, run=run, built=built, runtime=runtime,
-            log=log.row, phase=watch.phase, without=without,
-        )  # fmt: skip
+    with StopFlag() as stop, EpochLog(run, recipe) as log, Followers(run, recipe) as followers:
+
+        def log_row(row: Row) -> None:
+            log.row(row)
+            followers.row(row)
 
         def note(text: str) -> None:
             log.note(text)
             watch.note(text)
 
+        setting = Setting(
+            recipe=recipe, manifest=manifest, run=run, built=built, runtime=runtime,
+            log=log_row, phase=watch.phase, without=without,
+            note=note, announce=lambda report: _record_features(run, report, note),
+        )  # fmt: skip
         if lock.note:
             note(lock.note)
+        note(_describe_machine(run, runtime))
         note(_describe_begin(built, runtime))
         if without:
             note(
                 f"Without {len(without)} samples that could not be read before: {', '.join(sorted(without))}"
             )
-        with open_job(setting) as job:
+        with (
+            open_recipe_pack(
+                recipe, manifest, built, splits=("train", "val"), watch=watch, note=note
+            ) as pack,
+            open_job(replace(setting, pack=pack)) as job,
+        ):
+            if pack is not None:
+                record_pack(run, pack, manifest, note)
             state = restore_job(job, run.checkpoints, note)
-            run.truncate_metrics(after_step=state.step)
+            if state.step == 0:
+                for sentence in describe_surprises(recipe, manifest, built):
+                    note(sentence)
+            log.begin(after_step=state.step)
+            followers.open(note)
+            if state.joints:
+                run.update_run_json({"extensions": describe_extensions(run, state.joints)})
             run.write_status("running", step=state.step, epoch=state.epoch)
             frozen = fingerprint_frozen(job.module)
             try:
@@ -82,11 +106,18 @@ def run_session(
                 assert_frozen_unchanged(job.module, frozen)
             except BaseException as problem:
                 _record_stop(run, job, state, started, problem)
-                if run.read_metrics():
-                    write_curves(run.read_metrics(), run.curves)
+                _draw_curves(run)
                 raise
             _record_end(run, recipe, state, started, note)
     return run
+
+
+def _record_features(run: RunDir, report: FeaturesReport, note: Callable[[str], None]) -> None:
+    for sentence in report.sentences:
+        note(sentence)
+    known = run.read_run_json().get("notes", [])
+    notes = [*known, *(sentence for sentence in report.sentences if sentence not in known)]
+    run.update_run_json({"features": report.describe(), "notes": notes})
 
 
 def _guard(job: Job, lock: RunLock) -> Callable[[TrainState, bool, bool], None]:
@@ -97,6 +128,18 @@ def _guard(job: Job, lock: RunLock) -> Callable[[TrainState, bool, bool], None]:
         job.save(state, is_best, epoch_ended)
 
     return save
+
+
+def _describe_machine(run: RunDir, runtime: Runtime) -> str:
+    """Return what this session runs on: another one of the same run may have run elsewhere."""
+    machine = describe_environment(run.path)
+    memory = "" if machine["memory_mib"] is None else f", {machine['memory_mib'] / 1024:.1f} GiB memory"
+    gpu = "" if runtime.device.type == "cpu" else f"{runtime.describe()['device_name']}; "
+    return (
+        f"Hardware: {gpu}{machine['cpu']}, {machine['cores']} of "
+        f"{machine['cores_total']} cores, {machine['threads']} threads{memory}; {machine['os']}; "
+        f"Python {machine['python']}, torch {machine['torch']}, praxiscope {machine['praxiscope']}"
+    )
 
 
 def _describe_begin(built: BuiltModel, runtime: Runtime) -> str:
@@ -126,13 +169,20 @@ def _record_end(
     run: RunDir, recipe: Recipe, state: TrainState, started: datetime, note: Callable[[str], None]
 ) -> None:
     rows = run.read_metrics()
-    write_curves(rows, run.curves)
+    _draw_curves(run)
     run.update_run_json(
         {"time": describe_session(run, started, "done", state.train_s), "best": _describe_best(recipe, state)}
     )
     run.write_status("done", step=state.step, epoch=state.epoch)
-    for sentence in describe_learning(rows, monitor=recipe.train.monitor).sentences:
+    findings = describe_run(rows, recipe, run.read_run_json())
+    run.update_run_json({"learning": asdict(findings)})
+    for sentence in findings.sentences:
         note(sentence)
+
+
+def _draw_curves(run: RunDir) -> None:
+    if rows := run.read_metrics():
+        write_curves(rows, run.curves, extensions=run.read_run_json().get("extensions", ()))
 
 
 def _describe_best(recipe: Recipe, state: TrainState) -> dict[str, object] | None:

@@ -20,10 +20,13 @@ from praxiscope.runs import atomic
 from praxiscope.runs.checkpoint_files import read_manifests
 from praxiscope.runs.find import find_run
 from praxiscope.runs.rundir import RunDir
+from praxiscope.training.features import require_cacheable
 from praxiscope.training.optim import require_optimizer
+from praxiscope.training.trackers.follow import require_trackers
 from praxiscope.training.watch import Silent, Watcher
+from praxiscope.workflows.packed import open_recipe_pack
 from praxiscope.workflows.record import describe_resume, describe_start
-from praxiscope.workflows.resume import find_run_to_resume, refuse_changes
+from praxiscope.workflows.resume import find_run_to_resume, refuse_changes, settle_epochs
 from praxiscope.workflows.session import run_session
 
 
@@ -40,6 +43,7 @@ def train(  # noqa: PLR0913 - the flags of a command, all but one with a default
     recipe: Recipe | str | None = None,
     *,
     data: Path | str | None = None,
+    epochs: int | None = None,
     output: Path | str = "runs",
     resume: bool | str | Path = False,
     allow_changes: bool = False,
@@ -52,6 +56,7 @@ def train(  # noqa: PLR0913 - the flags of a command, all but one with a default
     Args:
         recipe: a recipe or a built-in one's name; may be left out when ``resume`` names a run.
         data: the user's folder; nothing is written to it. May be left out likewise.
+        epochs: instead of the recipe's; with ``resume``, more than before continue a run beyond its end.
         output: folder of all runs.
         resume: True for the newest run of this recipe and data, or a run's folder or name.
         allow_changes: go on although recipe or data differ from the run's; it is noted in the run.
@@ -71,12 +76,15 @@ def train(  # noqa: PLR0913 - the flags of a command, all but one with a default
     """
     watch = watch or Silent()
     recipe, data = _complete(recipe, data, resume, Path(output))
+    if epochs is not None:
+        recipe = load_recipe(recipe.model_dump(mode="json"), {"train.epochs": epochs})
+    require_trackers(recipe.track)
     where = choose_device(device)
     allocator = tune_allocator()
     manifest = _build_data(data, recipe, watch)
     if not resume:
         # Model, weights and optimiser before the folder: a misspelt name leaves no run behind.
-        parts = _build_parts(recipe, manifest, where=where)
+        parts = _build_parts(recipe, manifest, where=where, watch=watch)
         run = RunDir.create(Path(output), recipe.name)
         with run.lock() as lock:
             atomic.write_text(run.recipe, dump_recipe(recipe))
@@ -88,8 +96,12 @@ def train(  # noqa: PLR0913 - the flags of a command, all but one with a default
             return run_session(run, *parts, lock=lock, watch=watch)
     run = find_run_to_resume(resume, recipe.name, manifest, Path(output))
     with run.lock() as lock:
+        given = recipe.train.epochs
+        recipe = settle_epochs(run, recipe, asked=epochs, allow=allow_changes)
+        if recipe.train.epochs != given:
+            watch.note(f"The recipe says {given} epochs; {run.path} was continued to {recipe.train.epochs}.")
         changes = refuse_changes(run, recipe, manifest, allow=allow_changes)
-        parts = _build_parts(recipe, manifest, where=where, run=run)
+        parts = _build_parts(recipe, manifest, where=where, watch=watch, run=run)
         # The notes first: a kill in between must not lose them.
         run.update_run_json(describe_resume(run, recipe, manifest, changes))
         atomic.write_text(run.recipe, dump_recipe(recipe))
@@ -135,7 +147,7 @@ def _build_data(data: Path, recipe: Recipe, watch: Watcher) -> Manifest:
 
 
 def _build_parts(
-    recipe: Recipe, manifest: Manifest, *, where: torch.device, run: RunDir | None = None
+    recipe: Recipe, manifest: Manifest, *, where: torch.device, watch: Watcher, run: RunDir | None = None
 ) -> _Parts:
     """Build the network and settle how it computes; a resumed run keeps the precision that it had."""
     section, train = recipe.model, recipe.train
@@ -148,6 +160,11 @@ def _build_parts(
     require_optimizer(train.opt)
     built = build_model(section, num_classes=len(manifest.heads["action"]), seed=recipe.seed)
     build_input_spec(built, recipe, evaluation=True)
+    with open_recipe_pack(recipe, manifest, built, splits=(), watch=watch):
+        pass  # made before there is a run folder: a full disk leaves none behind
+    require_cacheable(
+        recipe, built, num_train=manifest.usable("train").num_rows, num_val=manifest.usable("val").num_rows
+    )
     runtime = choose_runtime(
         where, precision=precision, channels_last=channels_last, family=built.card.family
     )

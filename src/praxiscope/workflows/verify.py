@@ -10,6 +10,7 @@ from typing import Any
 from praxiscope.data.audit import verify_files
 from praxiscope.data.manifest import read_manifest
 from praxiscope.errors import DataError, IntegrityError, UsageError
+from praxiscope.evaluation.groups import restore_class_groups
 from praxiscope.evaluation.predictions import Predictions, read_predictions
 from praxiscope.evaluation.scores import compute_metrics
 from praxiscope.models.state import compute_weights_sha256
@@ -105,7 +106,7 @@ def _check_data(
         return
     changed = verify_files(manifest, progress=progress)
     count = manifest.usable(None).num_rows
-    yield Check(name="data files", problems=tuple(changed), detail=f"{count} files by sha256")
+    yield Check(name="data files", problems=tuple(changed), detail=f"{count} samples by sha256")
 
 
 def _check_checkpoints(run: RunDir) -> Iterator[Check]:
@@ -164,6 +165,18 @@ def _read_weights(run: RunDir) -> set[str]:
     return fingerprints
 
 
+def _compute_again(written: dict[str, Any], table: Predictions, recipe: Recipe) -> dict[str, Any]:
+    groups = written.get("groups")
+    again = compute_metrics(
+        table,
+        seed=recipe.seed,
+        resamples=written["interval"]["resamples"],
+        grouping=None if groups is None else restore_class_groups(groups, table.names()),
+    )
+    # Rules are sentences that later versions add to; those that are there must still hold.
+    return again | {"rules": {key: again["rules"].get(key) for key in written["rules"]}}
+
+
 def _check_evaluations(run: RunDir) -> Iterator[Check]:
     """Compute each split's newest metrics again from its table; older ones were of older tables."""
     recipe: Recipe = load_recipe(run.recipe)
@@ -175,10 +188,10 @@ def _check_evaluations(run: RunDir) -> Iterator[Check]:
         try:
             written = atomic.read_json(folders[-1] / "metrics.json")
             table = read_predictions(run.predictions(split))
+            again = _compute_again(written, table, recipe)
         except (IntegrityError, DataError) as problem:
             yield Check(name=name, problems=(str(problem),), detail="")
             continue
-        again = compute_metrics(table, seed=recipe.seed, resamples=written["interval"]["resamples"])
         differing = [key for key in written if written[key] != again.get(key)]
         problems = (f"does not follow from the predictions: {', '.join(differing)}",) if differing else ()
         yield Check(name=name, problems=problems, detail="computed again from the predictions")

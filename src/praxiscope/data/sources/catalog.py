@@ -2,22 +2,44 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
+from praxiscope.data.sources.cifar import find_cifar, list_cifar
 from praxiscope.data.sources.folder import find_split_folders, list_folder
+from praxiscope.data.sources.idx import find_idx, list_idx
 from praxiscope.data.sources.listing import Listing
+from praxiscope.data.sources.parquet import find_parquet, list_parquet
 from praxiscope.data.sources.stage import TABLE_NAME, list_stage
 from praxiscope.data.sources.table import find_table, list_csv
+from praxiscope.data.sources.webdataset import find_webdataset, list_webdataset
+from praxiscope.errors import DataError
 from praxiscope.recipe.schema import DataSection
 
-_SOURCES = {"folder": list_folder, "csv": list_csv, "stage": list_stage}
+_SOURCES: dict[str, Callable[[Path, DataSection], Listing]] = {
+    "folder": list_folder,
+    "csv": list_csv,
+    "stage": list_stage,
+    "cifar": list_cifar,
+    "idx": list_idx,
+    "parquet": list_parquet,
+    "webdataset": list_webdataset,
+}
+_FINDERS: dict[str, Callable[[Path], object]] = {
+    "csv": find_table,
+    "cifar": find_cifar,
+    "idx": find_idx,
+    "parquet": find_parquet,
+    "webdataset": find_webdataset,
+}
+"""Return what fits in a folder; nothing where the source doesn't."""
 
 
 def list_samples(root: Path, section: DataSection) -> Listing:
     """List the samples of a folder with the source that `section` names, or that fits what lies there.
 
     Raises:
-        DataError: The folder can't be read as that source.
+        DataError: The folder can't be read as that source, or several fit.
         UsageError: A field of `section` doesn't fit.
     """
     name = detect_source(root, section) if section.source == "auto" else section.source
@@ -27,12 +49,22 @@ def list_samples(root: Path, section: DataSection) -> Listing:
 def detect_source(root: Path, section: DataSection) -> str:
     """Return which source reads `root`.
 
-    A table that was named wins; then a stage, folders of splits, a table that lies there, and class folders.
+    A table that was named wins; then a stage, folders of splits, a table or containers that lie there, and
+    class folders.
+
+    Raises:
+        DataError: Several fit.
     """
     if section.csv is not None:
         return "csv"
     if (root / TABLE_NAME).is_file():
         return "stage"
-    if not find_split_folders(root) and find_table(root) is not None:
-        return "csv"
-    return "folder"
+    if find_split_folders(root):
+        return "folder"
+    fitting = [name for name, find in _FINDERS.items() if find(root)]
+    if len(fitting) > 1:
+        raise DataError(
+            f"{root} can be read as {', '.join(fitting[:-1])} or {fitting[-1]}. Say which with "
+            f"--set data.source={fitting[0]}."
+        )
+    return fitting[0] if fitting else "folder"

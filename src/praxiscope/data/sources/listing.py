@@ -28,7 +28,7 @@ class Sample:
     """One labelled image that a source names."""
 
     sample_id: str
-    """Posix path relative to the data folder; unique."""
+    """Posix path relative to the data folder, of a member with ``#`` and its name; unique."""
     split: str | None
     """``train``, ``val``, ``test``, or None where the source doesn't say."""
     label: str
@@ -39,6 +39,13 @@ class Sample:
     """Posix path of a mask image, relative to the data folder."""
     problem: str | None = None
     """Why it can't be used, where that is known without opening it."""
+    path: str | None = None
+    """Where it lies, as :mod:`praxiscope.data.media` says, when that is not its id: a container's member."""
+
+    @property
+    def place(self) -> str:
+        """The manifest's ``path``."""
+        return self.sample_id if self.path is None else self.path
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +53,7 @@ class Listing:
     """The samples of one source."""
 
     source: str
-    """``folder``, ``csv`` or ``stage``."""
+    """As in ``DataSection.source``: ``folder``, ``csv``, ``cifar`` ..."""
     samples: tuple[Sample, ...]
     findings: tuple[Finding, ...]
 

@@ -13,6 +13,8 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
+from praxiscope.models.key_styles.style import KeyStyle
+
 BLOCKS_PER_STAGE = (1, 2, 2, 3, 3, 4, 1)
 """EfficientNet-Lite0's depth (Tan & Le 2019, table 1, without rounding)."""
 
@@ -66,3 +68,8 @@ def _rename(name: str) -> str:
         return f"blocks.{stage}.{position}.{names[module]}.{parameter}"
     module, _, parameter = name.partition(".")
     return f"{_TOP_LEVEL[module]}.{parameter}" if module in _TOP_LEVEL else name
+
+
+EFFICIENTNET_LITE = KeyStyle(
+    name="efficientnet-lite-pytorch", matches=is_lite_state, rename=rename_lite_state
+)
