@@ -11,9 +11,9 @@ pack            Praxiscope reading a packed copy of them (``praxiscope data prep
 Training crops are random resized crops of 224 px with a flip, evaluation crops 224 px out of a short side of
 256 px; all bilinear and antialiased. Each is timed for single images in one thread, and for batches of 32
 from a loader with two workers (torch's DataLoader: processes; Praxiscope's: threads), which is timed from its
-second epoch on. In each repetition the contestants take turns in another order, and ratios are taken within
-a repetition, so that a machine whose speed drifts drifts for all. Files are in the page cache. Without
---data, 600 generated JPEGs of 600 x 450 are used.
+second epoch on. The contestants take turns in an order that is drawn anew (of 20 images, or of an epoch), and
+ratios are taken within a repetition, so that a machine whose speed drifts drifts for all. Files are in the
+page cache. Without --data, 600 generated JPEGs of 600 x 450 are used.
 
 The PSNR is that of evaluation crops from the pack against those from the JPEGs.
 """
@@ -53,6 +53,7 @@ from praxiscope.stats.psnr import compute_psnr
 from praxiscope.workflows.prepare import summarise_likeness
 
 IMG_SIZE, RESIZE, BATCH, WORKERS = 224, 256, 32, 2
+TURN = 20  # images
 SPEC = InputSpec(img_size=IMG_SIZE, crop_pct=IMG_SIZE / RESIZE, interpolation="bilinear")
 TARGETS = {"training": 3.5, "evaluation": 8.0}
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -170,29 +171,42 @@ def measure(
     rng = random.Random(0)  # noqa: S311 - an order, not a secret
     times: dict[str, dict[str, list[float]]] = {"image": {}, "loader": {}}
     for repeat in range(repeats + 1):  # the first warms caches and starts workers
+        rows = rng.sample(range(total), min(images, total))
+        one_by_one = time_images(contestants, rows, rng)
         for name in rng.sample(list(contestants), len(contestants)):
-            rows = rng.sample(range(total), min(images, total))
             started = time.perf_counter()
-            for row in rows:
-                contestants[name].image(row)
-            middle = time.perf_counter()
             count = contestants[name].epoch()
             ended = time.perf_counter()
             if repeat:
-                times["image"].setdefault(name, []).append(1e3 * (middle - started) / len(rows))
-                times["loader"].setdefault(name, []).append(1e3 * (ended - middle) / count)
+                times["image"].setdefault(name, []).append(1e3 * one_by_one[name] / len(rows))
+                times["loader"].setdefault(name, []).append(1e3 * (ended - started) / count)
     return times
+
+
+def time_images(contestants: dict[str, Contestant], rows: list[int], rng: random.Random) -> dict[str, float]:
+    """Return the seconds that each contestant takes for these images, in turns of a few images."""
+    seconds = dict.fromkeys(contestants, 0.0)
+    for start in range(0, len(rows), TURN):
+        for name in rng.sample(list(contestants), len(contestants)):
+            read = contestants[name].image
+            started = time.perf_counter()
+            for row in rows[start : start + TURN]:
+                read(row)
+            seconds[name] += time.perf_counter() - started
+    return seconds
 
 
 def describe(times: dict[str, dict[str, list[float]]], task: str) -> dict[str, Any]:
     """Print and return medians, and how many times as fast as ImageFolder each is."""
     result: dict[str, Any] = {}
+    order = ("imagefolder", "imagefolder-n", "v2", "reader", "pack")
     for what, by_name in times.items():
         result[what] = {}
         print(
             f"{task} crops, {'one thread, image by image' if what == 'image' else 'loader with two workers'}"
         )
-        for name, values in by_name.items():
+        for name in order:
+            values = by_name[name]
             ratios = [base / own for base, own in zip(by_name["imagefolder"], values, strict=True)]
             entry = {"ms_per_image": summarize(values), "times_imagefolder": summarize(ratios)}
             result[what][name] = entry

@@ -22,7 +22,7 @@ import praxiscope as px
 from praxiscope.data.build import build_manifest
 from praxiscope.data.manifest import Manifest, read_manifest
 from praxiscope.data.transforms import EvalTransform, InputSpec, TrainTransform
-from praxiscope.errors import UsageError
+from praxiscope.errors import DataError, UsageError
 from praxiscope.models.activations import record_activations
 from praxiscope.models.build import build_model
 from praxiscope.models.catalog import CARDS
@@ -37,6 +37,7 @@ from praxiscope.stats.extremes import describe_extremes
 from praxiscope.training.losses import build_loss
 from praxiscope.training.mixing import mix_batch
 from praxiscope.training.state import TrainState
+from praxiscope.workflows.evaluate import EvaluationResult
 
 SPEC = InputSpec(img_size=32, crop_pct=1.0)
 SECRET = "k-0123456789abcdef0123"
@@ -142,7 +143,11 @@ def test_08_cutmix_weighs_by_the_box_that_was_pasted_not_by_the_one_that_was_dra
     for seed in range(200):
         images = torch.stack([torch.zeros(3, 32, 32), torch.ones(3, 32, 32)])
         mixed, goals = mix_batch(
-            images, torch.tensor([0, 1]), AugmentSection(cutmix=1.0), num_classes=2, rng=np.random.default_rng(seed)
+            images,
+            torch.tensor([0, 1]),
+            AugmentSection(cutmix=1.0),
+            num_classes=2,
+            rng=np.random.default_rng(seed),
         )
         assert float(goals[0, 1]) == pytest.approx(float(mixed[0, 0].mean()), abs=1e-6)
         rng = np.random.default_rng(seed)  # the same draws: mixed at all, which kind, the weight
@@ -209,6 +214,19 @@ def test_13_the_frames_of_a_clip_get_one_draw() -> None:
     frame = Image.effect_noise((64, 48), 60).convert("RGB")
     clip = [transform(frame, np.random.default_rng([0, 3, 2, 17])) for _ in range(8)]
     assert all(np.array_equal(clip[0], each) for each in clip)
+
+
+def test_14_clips_and_their_annotations_are_refused_by_name(tmp_path: Path) -> None:
+    (tmp_path / "clap").mkdir()
+    (tmp_path / "clap" / "P01_01.MP4").write_bytes(b"\0" * 64)
+    manifest = read_folder(tmp_path)
+    assert manifest.errors
+    clips = next(finding for finding in manifest.findings if finding.code == "D9.clip")
+    assert clips.message.startswith("1 video clip left out: this version learns from images only")
+    table = "narration_id,video_id,start_frame,stop_frame,verb_class,noun_class\nP01_01_0,P01_01,8,202,3,12\n"
+    (tmp_path / "EPIC_100_train.csv").write_text(table, encoding="utf-8")
+    with pytest.raises(DataError, match="no column that is known to hold the path"):
+        build_manifest(tmp_path, DataSection(csv="EPIC_100_train.csv"), seed=0)
 
 
 def test_15_perfect_classes_come_with_what_chance_alone_would_give(result: EvaluationResult) -> None:

@@ -63,7 +63,7 @@ def test_a_dead_service_is_noted_once_and_training_goes_on(few_images, tmp_path)
             os.kill(killed[0], signal.SIGKILL)
             # wandb never waits for a service that died, and Python warns of such a process at its own end.
             for held in gc.get_objects():
-                if isinstance(held, subprocess.Popen) and held.pid == killed[0]:
+                if type(held) is subprocess.Popen and held.pid == killed[0]:
                     held.wait()
 
     watch = Following(on_epoch=kill_service)

@@ -112,7 +112,7 @@ def expand_preset(content: str | Mapping[str, Any]) -> dict[str, Any]:
     section = {"preset": content} if isinstance(content, str) else dict(content)
     given = section.get("preset", "standard")
     name = given.lower().replace("_", "-") if isinstance(given, str) else given
-    if name not in _BY_NAME:
+    if not isinstance(name, str) or name not in _BY_NAME:
         raise ValueError(
             f"preset is {given!r}; choose one of {', '.join(_BY_NAME)}.{did_you_mean(str(name), _BY_NAME)}"
         )

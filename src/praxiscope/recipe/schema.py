@@ -81,7 +81,8 @@ class ModelSection(Section):
     pretrained: bool = False
     """Start from published weights; they must be on disk or be had from the model's hub."""
     weights: str | None = None
-    """A weights file (``.safetensors`` or ``.pth``) to start from; implies ``pretrained``."""
+    """A weights file (``.safetensors``, ``.pth``, ``.pt``, ``.bin`` or ``.npz``) to start from; implies
+    ``pretrained``."""
     img_size: Annotated[int, Field(ge=16, le=1024)] | None = None
     """Side of the square input in pixels; the model's own where not given."""
     head: Literal["linear", "conv", "mlp", "text"] = "linear"

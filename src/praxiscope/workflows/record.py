@@ -103,7 +103,7 @@ def describe_model(built: BuiltModel) -> dict[str, Any]:
         "parameters": built.num_parameters,
         "pretrained": None if built.loaded is None else str(built.loaded),
         "weights_sha256": compute_weights_sha256(built.module.state_dict()),
-        "frozen": [] if built.frozen is None else list(built.frozen.patterns),
+        "frozen": [] if built.frozen is None else [*built.frozen.patterns, *built.frozen.groups],
         "trainable_parameters": built.num_parameters if built.frozen is None else built.frozen.num_trainable,
     }
 

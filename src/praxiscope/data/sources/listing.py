@@ -20,6 +20,11 @@ SPLIT_NAMES = {
 }  # fmt: skip
 """Lower-case names by which folders and tables call the splits."""
 
+_CLIP_SUFFIXES = frozenset({".avi", ".flv", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm", ".wmv"})
+_NO_CLIPS = (
+    "left out: this version learns from images only. Extract frames into class folders, all frames of a clip "
+    "into one split (data.group)."
+)
 _JUNK_NAMES = frozenset({"thumbs.db", "desktop.ini"})
 
 
@@ -127,6 +132,10 @@ def _identity(folder: Path) -> tuple[int, int]:
     return status.st_dev, status.st_ino
 
 
+def _is_clip(name: str) -> bool:
+    return PurePosixPath(name).suffix.lower() in _CLIP_SUFFIXES
+
+
 def _is_text(name: str) -> bool:
     try:
         name.encode()
@@ -186,11 +195,14 @@ def _compile_rule(rule: str) -> re.Pattern[str]:
 
 def walk_findings(walk: Walk) -> tuple[Finding, ...]:
     """Name what a walk met besides images: strays, loops, names that are no text, unreadable folders."""
+    clips = [name for name in walk.strays if _is_clip(name)]
+    others = [name for name in walk.strays if not _is_clip(name)]
     entries: tuple[tuple[str, Severity, list[str], str, str], ...] = (
+        ("D9.clip", "warning", clips, "video clip", _NO_CLIPS),
         ("D8.unreadable-folder", "warning", walk.unreadable, "folder", "that can't be listed: left out."),
         ("D8.symlink-loop", "warning", walk.loops, "link", "back to a folder above: not followed."),
         ("D8.undecodable-name", "warning", walk.undecodable, "file", "whose name is no text: left out."),
-        ("D8.stray", "note", walk.strays, "other file", "that are no images: left out."),
+        ("D8.stray", "note", others, "other file", "that are no images: left out."),
     )  # fmt: skip
     return tuple(
         Finding.of(code, severity, f"{quantify(len(names), noun)} {words}", names)

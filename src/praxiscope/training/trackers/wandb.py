@@ -31,8 +31,6 @@ class WandbTracker:
     """A run of Weights & Biases, online or offline."""
 
     def __init__(self, run: TrackedRun, opened: Any) -> None:
-        import wandb
-
         self._run = opened
         self._offline = bool(opened.offline)
         self.ids = {"id": opened.id, "project": opened.project}
@@ -41,8 +39,7 @@ class WandbTracker:
         # nobody can be asked, but what the last session closed with is known.
         online_step = opened.step - 1 if opened.resumed else 0
         self.last_step = run.stored_step if self._offline else online_step
-        # A lost service shows as a ConnectionError, which is an OSError; so does the timeout of finish().
-        self.errors: tuple[type[Exception], ...] = (wandb.Error, OSError)
+        self.errors = _list_errors()
 
     def log(self, row: Mapping[str, float | int], *, step: int) -> None:
         """Hand a row to wandb's service, which sends it in its own time."""
@@ -61,8 +58,8 @@ def check_wandb(*, offline: bool) -> None:  # noqa: ARG001 - offline always work
     mode = os.environ.get("WANDB_MODE", "")
     if mode == "disabled":
         raise EnvironmentProblem(
-            "WANDB_MODE is 'disabled', but track.trackers names 'wandb', and nothing would be recorded. Unset it, "
-            "set it to 'offline' to keep the run on this machine, or leave wandb out of track.trackers."
+            "WANDB_MODE is 'disabled', but track.trackers names 'wandb', and nothing would be recorded. Unset "
+            "it, set it to 'offline' to keep the run on this machine, or leave wandb out of track.trackers."
         )
 
 
@@ -86,10 +83,21 @@ def open_wandb(run: TrackedRun) -> WandbTracker:
             settings=_build_settings(),
         )
         opened.config.update(dict(run.config), allow_val_change=True)
-    except (wandb.Error, OSError) as problem:
+    except _list_errors() as problem:
         _end_service()
         raise explain_failure("Weights & Biases", problem, _HINT) from problem
     return WandbTracker(run, opened)
+
+
+def _list_errors() -> tuple[type[Exception], ...]:
+    """Return what wandb raises when its server or its service process is lost."""
+    import wandb
+    from wandb.sdk import mailbox
+
+    names = ("HandleAbandonedError", "MailboxClosedError")  # not documented: an answer never came
+    lost = [getattr(mailbox, name) for name in names if hasattr(mailbox, name)]
+    # A lost connection is an OSError, and so is the timeout of finish().
+    return (wandb.Error, OSError, *lost)
 
 
 def _build_settings() -> Any:
