@@ -28,10 +28,10 @@ def own_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.setenv("XDG_CONFIG_HOME", str(home / ".config"))
         patch.setenv("XDG_CACHE_HOME", str(home / ".cache"))
         patch.setenv("TRACKIO_DIR", str(home / "trackio"))
-        # The adapters set these; the tests of other folders must not inherit them.
-        patch.setenv("WANDB_ERROR_REPORTING", "false")
-        patch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
-        patch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+        # The adapters set these; setting and removing them here has the patch take them back at the end.
+        for name in ("WANDB_ERROR_REPORTING", "MLFLOW_DISABLE_TELEMETRY", "MLFLOW_ALLOW_FILE_STORE"):
+            patch.setenv(name, "")
+            del os.environ[name]
         yield home
 
 

@@ -9,6 +9,8 @@ from fake_mlflow_server import FakeMlflowServer
 from tracked_runs import Following, build_recipe, read_all, read_expected, read_mlflow
 
 from praxiscope.errors import EnvironmentProblem
+from praxiscope.training.trackers import mlflow as adapter
+from praxiscope.training.trackers.base import TrackedRun
 from praxiscope.workflows.train import train
 
 pytest.importorskip("mlflow", reason="the extra 'mlflow' is not installed")
@@ -93,3 +95,14 @@ def test_offline_refuses_a_server_before_a_folder_is_made(how, server, few_image
         train(recipe, data=few_images, output=tmp_path / "runs", device="cpu")
     assert not (tmp_path / "runs").exists()
     assert server.headers == []
+
+
+def test_the_own_store_stays_what_it_was(tmp_path, monkeypatch):
+    run = TrackedRun(folder=tmp_path, project="p", name="n", run_id="r", offline=True, config={})
+    monkeypatch.setattr(adapter, "_has_database", lambda: True)
+    assert adapter._choose_own_store(run) == f"sqlite:///{(tmp_path / 'mlflow.db').as_posix()}"
+    (tmp_path / "mlruns").mkdir()
+    assert adapter._choose_own_store(run) == (tmp_path / "mlruns").as_uri()
+    monkeypatch.setattr(adapter, "_has_database", lambda: False)
+    (tmp_path / "mlflow.db").touch()
+    assert adapter._choose_own_store(run).startswith("sqlite:")

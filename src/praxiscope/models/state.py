@@ -7,13 +7,13 @@ import math
 from collections.abc import Mapping
 
 import torch
-from timm.utils.model_ema import ModelEmaV3
 from torch import Tensor, nn
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel
 
 _COMPILED = "_orig_mod"
-_WRAPPERS = (DistributedDataParallel, DataParallel, AveragedModel, ModelEmaV3)
+_WRAPPERS = (DistributedDataParallel, DataParallel, AveragedModel)
+_TIMM_AVERAGES = "timm.utils.model_ema"  # by name: importing timm.utils imports wandb where it is installed
 # Of DDP and torch.compile, and the names under which training frameworks and people keep their network.
 _WRAPPER_PREFIXES = ("module.", f"{_COMPILED}.", "model.", "net.", "backbone.")
 
@@ -21,7 +21,7 @@ _WRAPPER_PREFIXES = ("module.", f"{_COMPILED}.", "model.", "net.", "backbone.")
 def unwrap_module(module: nn.Module) -> nn.Module:
     """Return the network inside ``torch.compile``, DDP and weight-averaging wrappers, in any nesting."""
     while True:
-        if isinstance(module, _WRAPPERS):
+        if isinstance(module, _WRAPPERS) or type(module).__module__ == _TIMM_AVERAGES:
             inner = module.module
         elif _COMPILED in module._modules:  # noqa: SLF001 - torch._dynamo's OptimizedModule has no public mark
             inner = module.get_submodule(_COMPILED)

@@ -98,7 +98,7 @@ def build_zero_shot(
 
 def _import_open_clip() -> Any:
     try:
-        import open_clip  # type: ignore[import-untyped]
+        import open_clip
     except ImportError as error:
         raise EnvironmentProblem(
             "Zero-shot classifiers need open_clip: pip install 'praxiscope[clip]'."

@@ -224,7 +224,7 @@ def build_cost(artefacts: Artefacts) -> tuple[Pair, ...]:
     speeds, epochs, memory = (
         _read_numbers(rows, key) for key in ("images_per_s", "epoch_s", "peak_memory_mib")
     )
-    parameters = model.get("parameters")
+    parameters, gmacs = model.get("parameters"), model.get("gmacs")
     device = environment.get("device_name") or environment.get("device") or environment.get("cpu") or ""
     return (
         (
@@ -251,6 +251,11 @@ def build_cost(artefacts: Artefacts) -> tuple[Pair, ...]:
             "Parameters",
             _format_parameters(parameters) if parameters is not None else "not stored",
             str(model.get("name") or ""),
+        ),
+        (
+            "Multiply-accumulates",
+            f"{gmacs:.3g}{NARROW}GMACs" if gmacs is not None else NOT_MEASURED,
+            f"of one image, which is {2 * gmacs:.3g} GFLOPs" if gmacs is not None else "",
         ),
     )
 

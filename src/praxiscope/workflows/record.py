@@ -10,6 +10,7 @@ from typing import Any
 from praxiscope import __version__
 from praxiscope.data.manifest import Manifest
 from praxiscope.models.build import BuiltModel
+from praxiscope.models.cost import count_compute
 from praxiscope.models.runtime import Runtime
 from praxiscope.models.state import compute_weights_sha256
 from praxiscope.recipe.load import compute_recipe_fingerprint
@@ -91,7 +92,8 @@ def describe_data(manifest: Manifest) -> dict[str, Any]:
 
 
 def describe_model(built: BuiltModel) -> dict[str, Any]:
-    """Return what the network is and where its first weights came from."""
+    """Return what the network is, what an image costs it, and where its first weights came from."""
+    cost = count_compute(built.module, img_size=built.img_size)
     return {
         "name": built.card.name,
         "timm_name": built.card.timm_name,
@@ -101,6 +103,8 @@ def describe_model(built: BuiltModel) -> dict[str, Any]:
         "std": list(built.std),
         "interpolation": built.interpolation,
         "parameters": built.num_parameters,
+        "gmacs": cost.gmacs,
+        "gflops": cost.gflops,
         "pretrained": None if built.loaded is None else str(built.loaded),
         "weights_sha256": compute_weights_sha256(built.module.state_dict()),
         "frozen": [] if built.frozen is None else [*built.frozen.patterns, *built.frozen.groups],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
+import importlib.metadata
 import os
 import time
 from collections.abc import Mapping
@@ -79,12 +79,22 @@ def open_mlflow(run: TrackedRun) -> MlflowTracker:
 
 
 def _choose_own_store(run: TrackedRun) -> str:
-    """Return the address of a store in the run folder: a database, or files where SQLAlchemy is absent."""
-    if importlib.util.find_spec("sqlalchemy") is not None:
-        return f"sqlite:///{(run.folder / 'mlflow.db').as_posix()}"
-    # mlflow-skinny brings no database; MLflow's file store gets no more features and has to be asked for.
+    """Return the address of a store in the run folder: a database, or files where MLflow has none."""
+    files, database = run.folder / "mlruns", run.folder / "mlflow.db"
+    if database.exists() or (_has_database() and not files.exists()):
+        return f"sqlite:///{database.as_posix()}"
+    # MLflow's file store gets no more features, and newer versions have to be asked for it.
     os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")
-    return (run.folder / "mlruns").as_uri()
+    return files.as_uri()
+
+
+def _has_database() -> bool:
+    """Whether this is the whole of MLflow; mlflow-skinny lacks what its databases need."""
+    try:
+        importlib.metadata.version("mlflow")
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True
 
 
 def _create(client: MlflowClient, run: TrackedRun) -> str:

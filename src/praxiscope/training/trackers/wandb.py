@@ -58,7 +58,7 @@ def check_wandb(*, offline: bool) -> None:  # noqa: ARG001 - offline always work
     mode = os.environ.get("WANDB_MODE", "")
     if mode == "disabled":
         raise EnvironmentProblem(
-            "WANDB_MODE is 'disabled', but track.trackers names 'wandb', and nothing would be recorded. Unset "
+            "WANDB_MODE is 'disabled', but track.trackers names 'wandb', and nothing is recorded. Unset "
             "it, set it to 'offline' to keep the run on this machine, or leave wandb out of track.trackers."
         )
 
