@@ -17,7 +17,7 @@ test: .venv/.dev
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/pytest -m "not soak"
+	$(BIN)/pytest -m "not soak" --numprocesses=auto --dist=loadfile
 
 # The reliability promises at their full counts: about an hour on two cores.
 soak: .venv/.dev
