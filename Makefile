@@ -12,6 +12,8 @@ PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check 
 demo: .venv/.run
 	$(BIN)/praxiscope demo
 
+# One process a core, one thread a process: torch's threads would fight over the cores.
+test: export OMP_NUM_THREADS = 1
 test: .venv/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
