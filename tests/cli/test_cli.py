@@ -137,6 +137,11 @@ def test_data_that_cannot_be_used_ends_with_4(tmp_path, capsys):
         (["evaluate", "no-such-run"], 2, "no-such-run"),
         (["recipes", "show", "har-vit"], 2, "har-vit-b16"),
         (["data", "stage", "there", "--kind", "films"], 2, "images or clips"),
+        (["data", "check", ".", "--set", "train.lr=3"], 2, "only data.* keys count"),
+        (["data", "prepare", ".", "--set", "evaluate.img_size=64"], 2, "only data.* keys count"),
+        (["cache", "clear", "packs", "--older-than", "-1"], 2, "--older-than"),
+        (["report", "no-such-run", "--max-failures", "-3"], 2, "--max-failures"),
+        (["demo", "--images", "-3"], 2, "--images"),
         (["nonsense"], 2, "nonsense"),
         (["train", "--no-such-flag"], 2, "no-such-flag"),
     ],
@@ -189,6 +194,13 @@ def test_a_fault_of_ours_says_so_and_hides_the_traceback(monkeypatch, capsys):
     error = capsys.readouterr().err
     assert "ZeroDivisionError: by design" in error
     assert "--debug" in error
+
+
+def test_a_path_that_cannot_be_written_is_the_machines_not_our_fault(photos, capsys):
+    assert run("data", "check", photos, "--json", photos) == 3
+    error = capsys.readouterr().err
+    assert photos.name in error
+    assert "fault in praxiscope" not in error
 
 
 def test_recipes_are_listed_shown_and_keyed(capsys):

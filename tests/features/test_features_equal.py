@@ -83,6 +83,12 @@ def test_with_fewer_views_than_epochs_they_come_in_turn(few, cache, tmp_path):
     assert "seen in 2 views only, not in a new one in each of 3 epochs" in two.reports[0].sentences[1]
 
 
+def test_balanced_sampling_says_that_an_image_drawn_twice_is_one_view(few, cache, tmp_path):
+    overrides = AUGMENTED | {"train.sampling": "balanced", "train.epochs": 1, "features.views": 1}
+    trained = train_run(few, build_recipe(overrides), RunDir.create(tmp_path, "balanced"))
+    assert "was the same view each time (train.sampling)" in trained.reports[0].sentences[-1]
+
+
 def test_mirror_images_and_a_larger_evaluation_size_count_in_validation(few, cache, tmp_path):
     overrides = {"evaluate.flip": True, "evaluate.img_size": 64}
     plain, cached = train_both(few, tmp_path, overrides, views=1)

@@ -109,6 +109,18 @@ def test_a_changed_byte_is_found_or_harmless_and_never_crashes(times, tmp_path):
             shutil.rmtree(area)
 
 
+def test_a_zip_that_points_before_its_start_is_damaged(tmp_path):
+    """Its directory is said to stand further on than it does: so the first member lies before byte 0."""
+    content = bytearray(write_good(tmp_path / "good.zip", "zip").read_bytes())
+    end = content.rindex(b"PK\5\6")
+    said = int.from_bytes(content[end + 16 : end + 20], "little")
+    content[end + 16 : end + 20] = (said + 2**20).to_bytes(4, "little")
+    (tmp_path / "bad.zip").write_bytes(content)
+    with pytest.raises(DataError, match="damaged or incomplete"):
+        unpack_archive(tmp_path / "bad.zip", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_damaged_header_in_the_middle_is_not_the_end(tmp_path):
     write_good(tmp_path / "a.tar", "")
     content = bytearray((tmp_path / "a.tar").read_bytes())

@@ -160,6 +160,7 @@ def test_files_that_are_no_archive_stay_as_they_are(server, tmp_path, monkeypatc
     result = fetch_data("fashion-mnist", tmp_path / "fm")
     assert result.folder == tmp_path / "fm"
     assert {p.name: p.read_bytes() for p in (tmp_path / "fm").iterdir() if p.name != MARKER} == files
+    assert (result.files, result.size) == (4, sum(map(len, files.values())))
 
 
 def test_a_broken_connection_is_continued_by_the_same_command(server, tmp_path, monkeypatch):

@@ -173,6 +173,17 @@ def test_a_killed_reader_holds_nothing(cache):
     assert not list((cache / "features").glob("*.use"))
 
 
+def test_looking_takes_no_mark_away(cache):
+    """It may just be about to be locked; only what removes entries does so, behind the gate."""
+    path = make_entry("packs", "entry")
+    mark = path.parent / ".entry.0123456789ab.use"
+    mark.touch()
+    assert not list_cache()[0].in_use
+    assert mark.exists()
+    assert names(clear_cache()) == ["entry"]
+    assert not mark.exists()
+
+
 def test_trim_removes_the_longest_unused_until_the_rest_fits(cache):
     for days, name in enumerate("abcd"):
         make_entry("packs" if days % 2 else "features", name, size=2**20, days=days)

@@ -54,6 +54,19 @@ def test_a_region_of_whole_pixels_at_scale_one_is_a_copy():
     assert pixels.any()
 
 
+def test_a_crop_of_the_whole_image_can_be_painted_on():
+    """The pixels of a pack are a read-only view of its file; random erasing paints on what comes out."""
+    pixels = np.asarray(draw(0, (48, 48)))
+    pixels.flags.writeable = False
+    for found in (
+        resize_crop(pixels, (0, 0, 48, 48), 48, "bicubic"),
+        resize_region(pixels, (0, 0, 48, 48), 48, "bicubic"),
+    ):
+        np.testing.assert_array_equal(found, pixels)
+        found[:] = 0
+    assert pixels.any()
+
+
 @pytest.mark.parametrize("mode", FILTERS)
 def test_crops_are_pillows_of_the_cut_image(mode):
     """torchvision's RandomResizedCrop: crop, then resize."""

@@ -101,7 +101,7 @@ def test_extends_merges_one_level_and_refuses_two(tmp_path):
         ("train.epochs=many", "train.epochs is 'many'"),
         ("train.epochs=0", "greater than or equal to 1"),
         ("train.monitor=val/acc", "choose one of val/loss"),
-        ("train.warmup_epochs=15", "must be below epochs"),
+        ("train.warmup_epochs=15", "or shorten it: --warmup-epochs 0"),
         ("augment.crop_scale=[1, 0.5]", "0 < low <= high"),
         ("nonsense", "section.key=value"),
         ("train.lr=[1", "not valid YAML"),

@@ -102,6 +102,7 @@ def test_an_extension_is_told(copied: RunDir) -> None:
         ({"train.smoothing": 0.1}, {"same_loss": False}),
         ({"train.class_weights": "balanced"}, {"same_loss": False}),
         ({"augment.crop_scale": [1.0, 1.0], "augment.hflip": 0.0}, {"augmented": False}),
+        ({"augment.preset": "none", "augment.crop_padding": 4}, {"augmented": True}),
     ],
 )
 def test_conditions_follow_from_the_recipe(settings, expected) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import pickle
 import threading
@@ -404,6 +405,54 @@ def test_other_tables_and_archives_beside_class_folders_change_nothing(tmp_path:
     assert detect_source(tmp_path, DataSection()) == "folder"
 
 
+@pytest.mark.parametrize("table", [False, True])
+def test_containers_among_class_folders_with_images_change_nothing(tmp_path: Path, table: bool) -> None:
+    import pyarrow as pa
+
+    for number in range(4):
+        path = tmp_path / "ab"[number % 2] / f"{number}.png"
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(encode(COLOUR[number]))
+    if table:
+        rows = [f"{number}.png,{'ab'[number % 2]}" for number in range(4)]
+        (tmp_path / "labels.csv").write_text("\n".join(["filename,label", *rows]))
+    before = build(tmp_path)
+    assert before.source == ("csv" if table else "folder")
+    write_parquet(tmp_path / "a/features.parquet", {"image": pa.array([b"x"]), "label": pa.array([1])})
+    write_tar(tmp_path / "b/backup.tar", [("0.png", encode(COLOUR[0])), ("0.txt", b"a")])
+    write_format(tmp_path / "a/raw", "idx")
+    after = build(tmp_path)
+    assert (after.source, after.fingerprint) == (before.source, before.fingerprint)
+
+
+def test_a_folder_of_previews_beside_containers_is_no_class(tmp_path: Path) -> None:
+    root = write_format(tmp_path / "data", "parquet")
+    (root / "assets").mkdir()
+    (root / "assets/preview.png").write_bytes(encode(COLOUR[0]))
+    assert detect_source(root, DataSection()) == "parquet"
+
+
+def test_a_folder_that_can_not_be_entered_is_no_reason_to_fail(tmp_path: Path, monkeypatch) -> None:
+    (tmp_path / "closed").mkdir()
+    stat = os.stat
+
+    def refuse(path, *args, **options):
+        if Path(str(path)).parent.name == "closed":
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return stat(path, *args, **options)
+
+    monkeypatch.setattr(os, "stat", refuse)
+    assert detect_source(tmp_path, DataSection()) == "folder"
+
+
+def test_members_without_a_folder_have_no_parent_to_be_grouped_by(tmp_path: Path) -> None:
+    """All of them would be one group, which no validation split could be cut from."""
+    from praxiscope.errors import UsageError
+
+    with pytest.raises(UsageError, match=r"data\.group is 'parent', but the samples lie in containers"):
+        build(write_format(tmp_path / "data", "tar"), group="parent")
+
+
 # fewer training samples ----------------------------------------------------------------------------------
 
 
@@ -467,6 +516,14 @@ def test_val_as_test_reports_on_val_and_cuts_another_from_train(tmp_path: Path) 
     own = set(plain.usable("val")["sample_id"].to_pylist())
     assert set(renamed.usable("test")["sample_id"].to_pylist()) == own
     assert "6 val cut from train by seed 0" in codes(renamed)["split.cut"].message
+
+
+def test_val_as_test_is_refused_where_there_is_no_validation_split(tmp_path: Path) -> None:
+    from praxiscope.errors import UsageError
+
+    write_idx(tmp_path, GREY, LABELS)
+    with pytest.raises(UsageError, match=r"data\.val_as_test is set, but the data has no validation split"):
+        build(tmp_path, val_as_test=True)
 
 
 def test_val_as_test_is_refused_where_there_is_a_test_split(tmp_path: Path) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import weakref
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from container_files import (
     build,
@@ -249,6 +251,21 @@ def test_a_set_larger_than_the_cache_is_read_right_and_named(hub: Path, monkeypa
     for place in np.random.default_rng(0).integers(0, 12, 40):
         assert decode_sample(hub, paths[place]).size == (30, 24)
     assert container._ROW_GROUPS._size <= max(5_000, 2 * len(encode(PIXELS[0])) + 100)
+
+
+def test_a_column_that_is_there_twice_is_named(tmp_path: Path) -> None:
+    columns = [image_column(PIXELS), pa.array(LABELS), pa.array(LABELS)]
+    pq.write_table(pa.table(columns, names=["image", "label", "label"]), tmp_path / "x.parquet")
+    with pytest.raises(DataError, match=r"has several columns called label; rename one\."):
+        build(tmp_path)
+
+
+def test_images_that_are_kept_keep_no_file_open(hub: Path) -> None:
+    images = container.ParquetImages(hub / "data/test-00000-of-00001.parquet")
+    images.read("0:image")
+    file = weakref.ref(images._file)
+    del images
+    assert file() is None
 
 
 def test_a_column_that_has_gone_is_named(hub: Path) -> None:

@@ -110,6 +110,18 @@ def test_far_more_perfect_classes_than_a_spread_gives_are_said_to_be():
     assert "more than an ordinary spread between classes gives" in sentences[0]
 
 
+def test_a_class_of_many_samples_among_the_perfect_ones_is_not_called_unremarkable():
+    supports = np.array([5] * 50 + [40])
+    correct = np.array([5] * 4 + [3] * 36 + [2] * 10 + [40])
+    found, sentences = describe(correct, supports)
+    assert found.differences.better == (50,)
+    assert len(found.perfect.classes) <= found.perfect.chance.high
+    assert sentences[0].endswith(
+        "not shown to be easier by the number of such classes; 1 is by its own samples (below)."
+    )
+    assert "beyond chance: 1 class" in sentences[2]
+
+
 def test_fewer_than_chance_is_said():
     _, sentences = describe(np.full(200, 4), np.full(200, 5))
     assert sentences[0].endswith("fewer than chance alone gives.")

@@ -216,7 +216,9 @@ def test_fewer_epochs_are_refused_by_name(epochs, allow, words, noise_folder, tm
 def test_a_run_that_was_stopped_is_planned_anew_before_its_end(noise_folder, tmp_path):
     with pytest.raises(Preempted):
         px.train(plan(4), data=noise_folder, output=tmp_path, watch=stopping_at(4))
-    with pytest.raises(UsageError, match="has trained 1 of 4 epochs and begun the next; it can't end after 1"):
+    with pytest.raises(
+        UsageError, match="has trained 1 of 4 epochs and begun the next; it can't end after 1"
+    ):
         px.train(plan(1), data=noise_folder, output=tmp_path, resume=True, allow_changes=True)
     with pytest.raises(Preempted):
         px.train(plan(5), data=noise_folder, output=tmp_path, resume=True, watch=stopping_at(5))
@@ -238,6 +240,21 @@ def test_other_changes_are_refused_as_ever(runs, noise_folder):
     with pytest.raises(UsageError, match=r"(?s)train.lr: 0.003 -> 0.01.*--allow-changes") as caught:
         px.train(plan(4, **{"train.lr": 0.01}), data=noise_folder, output=runs, resume=True)
     assert "train.epochs" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"model.head": "mlp"}, r"can't go on with\n  - model.head: linear -> mlp"),
+        ({"train.weight_decay": 0.0}, "of other parameter groups"),
+    ],
+)
+def test_a_resume_that_does_not_fit_leaves_the_run_as_it_was(changes, words, runs, noise_folder):
+    (folder,) = (path.parent for path in runs.glob("*/*/recipe.yaml"))
+    before = {name: (folder / name).read_bytes() for name in ("recipe.yaml", "run.json")}
+    with pytest.raises(UsageError, match=words):
+        px.train(plan(4, **changes), data=noise_folder, output=runs, resume=True, allow_changes=True)
+    assert {name: (folder / name).read_bytes() for name in before} == before
 
 
 def test_a_checkpoint_without_a_plan_is_finished_but_not_extended(runs, noise_folder, monkeypatch):

@@ -178,3 +178,11 @@ def test_settings_that_can_not_go_together_are_refused(overrides, words):
     with pytest.raises(UsageError) as caught:
         load_recipe({"name": "a"}, overrides)
     assert words in str(caught.value)
+
+
+@pytest.mark.parametrize(("threshold", "smoothing"), [(0.0, 0.1), (0.04, 0.1), (0.6, 0.9)])
+def test_a_threshold_that_smoothing_has_overtaken_is_refused(threshold, smoothing):
+    section = TrainSection(loss="bce", bce_threshold=threshold, smoothing=smoothing)
+    with pytest.raises(UsageError, match="all would count the same"):
+        build_loss(section, np.array([3, 3]))
+    assert build_loss(TrainSection(loss="bce", bce_threshold=0.2, smoothing=0.1), np.array([3, 3]))

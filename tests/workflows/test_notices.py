@@ -76,3 +76,10 @@ def test_a_batch_that_repeats_do_not_divide_is_said(manifests):
     assert "a batch holds 126 samples, 42 images drawn 3 times each" in said
     assert "train.batch_size 128 is no multiple of augment.repeats" in said
     assert hear(manifests[32], "resnet18-small", **{"augment.repeats": 4, "train.batch_size": 128}) == ""
+
+
+def test_classes_balanced_twice_over_are_said(manifests):
+    both = {"train.sampling": "balanced", "train.class_weights": "balanced"}
+    assert "they count twice over" in hear(manifests[32], "resnet18-small", **both)
+    for key in both:
+        assert hear(manifests[32], "resnet18-small", **{key: "balanced"}) == ""

@@ -104,6 +104,9 @@ def test_a_run_evaluates_reports_and_verifies_without_training(
     assert "no image trained it" in run.read_run_json()["notes"][0]
     assert px.report(run).is_file()
     assert all(check.passed for check in px.verify(run))
+    for epochs in (None, 30):
+        with pytest.raises(UsageError, match=r"made without training .* nothing to go on with"):
+            px.train(resume=run.path, epochs=epochs)
 
 
 def test_what_cant_be_used_is_said(models: dict[str, tuple[Any, Path]], tmp_path: Path) -> None:
@@ -136,6 +139,14 @@ def test_an_unknown_class_in_the_texts_is_named(
             class_texts={"waves": "x"},
             output=tmp_path,
         )
+    with pytest.raises(UsageError, match=r"no model\. key can be set"):
+        zeroshot(
+            "Tiny-8",
+            data=noise_folder,
+            weights=models["Tiny-8"][1],
+            overrides=["model.head=linear", "model.drop_rate=0.1"],
+            output=tmp_path,
+        )
     assert not list(tmp_path.iterdir())
 
 
@@ -154,3 +165,9 @@ def test_texts_come_from_a_table(tmp_path: Path) -> None:
         read_class_texts(table)
     with pytest.raises(UsageError, match="can't be read"):
         read_class_texts(tmp_path / "absent.csv")
+
+
+def test_a_text_head_is_not_trained(noise_folder: Path, tmp_path: Path) -> None:
+    recipe = px.load_recipe({"name": "text", "model": {"name": "test_vit", "head": "text"}})
+    with pytest.raises(UsageError, match=r"model\.head is .text., which `praxiscope zeroshot` makes"):
+        px.train(recipe, data=noise_folder, output=tmp_path)

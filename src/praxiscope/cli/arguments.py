@@ -75,3 +75,20 @@ def collect_overrides(flags: Mapping[str, Any], settings: Sequence[str]) -> dict
             )
         overrides[key] = value
     return overrides
+
+
+def collect_data_overrides(flags: Mapping[str, Any], settings: Sequence[str]) -> dict[str, Any]:
+    """Return the overrides of a command that only looks at data.
+
+    Args:
+        flags: As for `collect_overrides`.
+        settings: ``data.key=value``.
+
+    Raises:
+        UsageError: As there, or a key of another section, which would change nothing.
+    """
+    overrides = collect_overrides(flags, settings)
+    for key in overrides:
+        if not key.startswith("data."):
+            raise UsageError(f"--set {key}: this command reads the data only, so only data.* keys count.")
+    return overrides

@@ -41,7 +41,8 @@ def clear(
         str | None, typer.Argument(metavar="[WHAT]", help="packs, features or audit; everything if left out.")
     ] = None,
     older_than: Annotated[
-        float, typer.Option("--older-than", metavar="DAYS", help="Only what was not used for so long.")
+        float,
+        typer.Option("--older-than", metavar="DAYS", min=0, help="Only what was not used for so long."),
     ] = 0.0,
 ) -> None:
     """Remove what is not in use; it is made again when it is needed."""

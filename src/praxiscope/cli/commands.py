@@ -64,7 +64,9 @@ def report(
     run: _Run,
     data: _Data = None,
     output: _Output = Path("runs"),
-    max_failures: Annotated[int, typer.Option(metavar="N", help="Thumbnails of failures at most.")] = 200,
+    max_failures: Annotated[
+        int, typer.Option(metavar="N", min=0, help="Thumbnails of failures at most.")
+    ] = 200,
 ) -> None:
     """Write a run's report: one HTML file that needs no network."""
     from praxiscope.workflows.report import report as write_report
@@ -105,7 +107,7 @@ def doctor() -> None:
 
 def demo(
     output: _Output = Path("demo-output"),
-    images: Annotated[int, typer.Option(metavar="N", help="Training images to render.")] = 1200,
+    images: Annotated[int, typer.Option(metavar="N", min=1, help="Training images to render.")] = 1200,
     quick: Annotated[
         bool, typer.Option("--quick", help="Two epochs each, to see that everything works.")
     ] = False,

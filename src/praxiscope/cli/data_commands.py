@@ -32,12 +32,13 @@ def check(
     ] = False,
 ) -> None:
     """Say what is there, what is wrong with it, and what leaks between splits. Exit code 4: can't be used."""
+    from praxiscope.cli.arguments import collect_data_overrides
     from praxiscope.cli.display import open_display
     from praxiscope.recipe.load import load_recipe
     from praxiscope.runs import atomic
     from praxiscope.workflows.check import check_data
 
-    section = load_recipe({"name": "check"}, settings or ()).data
+    section = load_recipe({"name": "check"}, collect_data_overrides({}, settings or ())).data
     with open_display() as display:
         result = check_data(directory, section, seed=seed, progress=display.phase, use_cache=not fresh)
     typer.echo("\n".join(result.lines))
@@ -66,12 +67,13 @@ def prepare(
     ] = None,
 ) -> None:
     """Look at every file and write a packed copy of the images, which is read several times as fast."""
-    from praxiscope.cli.arguments import collect_overrides
+    from praxiscope.cli.arguments import collect_data_overrides
     from praxiscope.cli.display import open_display
     from praxiscope.recipe.load import load_recipe
     from praxiscope.workflows.prepare import prepare_data
 
-    section = load_recipe({"name": "prepare"}, collect_overrides({"data.pack": pack}, settings or ())).data
+    overrides = collect_data_overrides({"data.pack": pack}, settings or ())
+    section = load_recipe({"name": "prepare"}, overrides).data
     with open_display() as display:
         result = prepare_data(directory, section, seed=seed, out=out, progress=display.phase)
     typer.echo("\n".join(result.lines))

@@ -11,7 +11,7 @@ import typer
 
 from praxiscope import __version__
 from praxiscope.cli.arguments import normalize_arguments
-from praxiscope.errors import PraxiscopeError
+from praxiscope.errors import EnvironmentProblem, PraxiscopeError
 
 _SETTINGS = {
     "help_option_names": ["-h", "--help"],
@@ -63,6 +63,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except Exception as error:
         if debug:
             raise
+        if isinstance(error, OSError) and error.filename is not None:
+            # A path that was typed: a folder where a file should be, no permission, no such disk.
+            sys.stderr.write(f"praxiscope: {error.strerror}: {error.filename} (--debug shows where)\n")
+            sys.exit(EnvironmentProblem.exit_code)
         sys.stderr.write(
             f"praxiscope: unexpected {type(error).__name__}: {error}\n"
             "This is a fault in praxiscope; the same command with --debug shows where.\n"

@@ -27,7 +27,12 @@ def zeroshot(  # noqa: PLR0913, PLR0917 - one parameter a flag
     output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Folder of all runs.")] = Path(
         "runs"
     ),
-    device: Annotated[str | None, typer.Option("--device", "--gpu", metavar="NAME")] = None,
+    device: Annotated[
+        str | None,
+        typer.Option(
+            "--device", "--gpu", metavar="NAME", help="cpu, cuda, cuda:N, N or mps; default: the best here."
+        ),
+    ] = None,
 ) -> None:
     """Make a classifier of an image-text model (CLIP) and the class names, without training."""
     from praxiscope.cli.display import open_display

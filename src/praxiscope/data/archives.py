@@ -256,7 +256,8 @@ def _unpack(archive: Path, writer: _Writer) -> None:
         except _DAMAGE as problem:
             raise writer.refuse(f"it is damaged or incomplete ({problem})") from problem
         except OSError as problem:
-            if problem.errno is None:  # what gzip and bz2 raise about their data
+            # What gzip and bz2 raise about their data has no number; EINVAL: a place before the start.
+            if problem.errno is None or (problem.errno == errno.EINVAL and problem.filename is None):
                 raise writer.refuse(f"it is damaged or incomplete ({problem})") from problem
             raise
 

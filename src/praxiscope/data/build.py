@@ -77,9 +77,15 @@ def _rename_splits(listing: Listing, section: DataSection) -> Listing:
     """Make the data's own validation split the test split, where the recipe says that it is one."""
     if not section.val_as_test:
         return listing
-    if any(sample.split == "test" for sample in listing.samples):
+    given = {sample.split for sample in listing.samples}
+    if "test" in given:
         raise UsageError(
             "data.val_as_test is set, but the data has a test split of its own; leave data.val_as_test out."
+        )
+    if listing.samples and "val" not in given:
+        raise UsageError(
+            "data.val_as_test is set, but the data has no validation split of its own; leave "
+            "data.val_as_test out."
         )
     samples = tuple(
         replace(sample, split="test") if sample.split == "val" else sample for sample in listing.samples

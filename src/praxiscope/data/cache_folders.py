@@ -40,6 +40,7 @@ _TEMPORARY_SUFFIX = ".tmp"
 _USE_SUFFIX = ".use"
 _GATE = ".lock"
 _GATE_S = 60.0  # what is done behind the gate takes milliseconds
+_MARK_S = 5.0  # whoever looks whether a mark is locked has it for a moment
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,7 +149,7 @@ def hold(path: Path) -> Iterator[None]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with _gate(path.parent):
-            lock.acquire(timeout=0)
+            lock.acquire(timeout=_MARK_S)
     except OSError as problem:  # a cache on a read-only disk, which nobody can remove from either
         _LOG.info("%s can't be marked as in use: %s", path, problem)
     touch(path)
@@ -268,19 +269,14 @@ def trim(kind: Kind | None, max_bytes: int) -> tuple[CacheEntry, ...]:
 
 
 def is_in_use(path: Path) -> bool:
-    """Whether a living process holds or builds this entry; marks of dead ones are swept."""
+    """Whether a living process holds or builds this entry."""
     building = _name_building(path)
     return _is_held(path) or (building.exists() and _is_locked(building))
 
 
 def _is_held(path: Path) -> bool:
-    held = False
-    for mark in _list_hidden(path, _USE_SUFFIX):
-        if _is_locked(mark):
-            held = True
-        else:
-            mark.unlink(missing_ok=True)
-    return held
+    # Marks of dead processes stay until `sweep`: outside the gate this one may just be about to be locked.
+    return any(_is_locked(mark) for mark in _list_hidden(path, _USE_SUFFIX))
 
 
 def _is_locked(mark: Path) -> bool:

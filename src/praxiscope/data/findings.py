@@ -97,7 +97,8 @@ def _describe_quarantine(audited: AuditedSamples) -> list[Finding]:
     findings = []
     if not audited.usable:
         message = (
-            "No usable image was found. Give a folder with <class>/<image> or train/<class>/<image> in it."
+            "No usable image was found. Give a folder with <class>/<image> or train/<class>/<image>, a CSV "
+            "of file names and labels, or CIFAR, idx, Parquet or WebDataset files of images with labels."
         )
         findings.append(Finding(code="D2.nothing-usable", severity="error", message=message, count=0))
     if broken:

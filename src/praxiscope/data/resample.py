@@ -45,7 +45,7 @@ def resize_crop(pixels: ImageHWC, box: tuple[int, int, int, int], size: int, mod
     """
     left, top, right, bottom = box
     if (right - left, bottom - top) == (size, size):
-        return np.ascontiguousarray(pixels[top:bottom, left:right])
+        return np.array(pixels[top:bottom, left:right], order="C")  # never a view of the mapped file
     source = _to_tensor(pixels[top:bottom, left:right])
     resized = torch.nn.functional.interpolate(source, size=(size, size), mode=mode, antialias=True)
     return _to_array(resized)
@@ -71,7 +71,7 @@ def resize_region(pixels: ImageHWC, box: Box, size: int, mode: Interpolation) ->
         picture = Image.fromarray(pixels).resize((size, size), _FILTERS[mode], box=box)
         return np.array(picture)
     if x.scale == y.scale == 1.0:
-        return np.ascontiguousarray(pixels[y.start + y.skip :, x.start + x.skip :][:size, :size])
+        return np.array(pixels[y.start + y.skip :, x.start + x.skip :][:size, :size], order="C")
     source = _to_tensor(_cut(pixels, x, y))
     resized = torch.nn.functional.interpolate(
         source,

@@ -159,9 +159,7 @@ def draw_crop(
     return left, top, left + w, top + h
 
 
-def crop_padded(
-    image: Image.Image, spec: InputSpec, padding: int, rng: np.random.Generator
-) -> Image.Image:
+def crop_padded(image: Image.Image, spec: InputSpec, padding: int, rng: np.random.Generator) -> Image.Image:
     """Cut a square at a random place out of an image with a border of mean colour (He et al. 2016, sec. 4.2).
 
     Args:

@@ -208,11 +208,12 @@ def _collect_cells(table: Table, place: int, indices: Mapping[str, int]) -> dict
                 f"{table.path} lists the class {row[place]!r} twice with different groups; keep one row."
             )
     if unknown:
-        shown = "; ".join(f"{name!r}.{did_you_mean(name, indices)}" for name in unknown[:MAX_NAMED])
-        more = f"; and {len(unknown) - MAX_NAMED} more" if len(unknown) > MAX_NAMED else ""
+        hints = {name: did_you_mean(name, indices).strip() for name in unknown[:MAX_NAMED]}
+        shown = ", ".join(f"{name!r}" + (f" ({hint})" if hint else "") for name, hint in hints.items())
+        more = f" and {len(unknown) - MAX_NAMED} more" if len(unknown) > MAX_NAMED else ""
         classes = f"{len(unknown)} class{'es' if len(unknown) > 1 else ''}"
         raise DataError(
-            f"{table.path} names {classes} that the model doesn't know: {shown}{more} Names must be "
+            f"{table.path} names {classes} that the model doesn't know: {shown}{more}. Names must be "
             "the label names, capitals included."
         )
     return cells

@@ -235,7 +235,10 @@ class TrainSection(Section):
         if self.monitor not in MONITORS:
             raise ValueError(f"monitor is {self.monitor!r}; choose one of {', '.join(MONITORS)}")
         if self.warmup_epochs >= self.epochs and self.warmup_epochs > 0:
-            raise ValueError(f"warmup_epochs ({self.warmup_epochs:g}) must be below epochs ({self.epochs})")
+            raise ValueError(
+                f"warmup_epochs ({self.warmup_epochs:g}) must be below epochs ({self.epochs}). Train longer, "
+                "or shorten it: --warmup-epochs 0 for none"
+            )
         if self.bce_threshold is not None and self.loss != "bce":
             raise ValueError(f"bce_threshold is for loss bce; the loss is {self.loss}. Leave one of them out")
         return self
@@ -254,7 +257,8 @@ class FeaturesSection(Section):
     views: Annotated[int, Field(ge=0, le=1000)] = 0
     """Augmented views of each training image that are cached; 0: no cache. Epoch e sees view e mod ``views``,
     drawn as epoch (e mod ``views``) would draw it: with as many views as epochs, or without augmentation,
-    the result is that of training without a cache. Needs a frozen backbone."""
+    the result is that of training without a cache (with balanced sampling, an image that an epoch draws more
+    than once is the same view each time). Needs a frozen backbone."""
     precision: Literal["fp32", "fp16"] = "fp32"
     """How features are stored."""
     max_gib: Positive = 20.0

@@ -34,9 +34,7 @@ MAX_COUNTED_CLASSES = 30
 _BLUES = LinearSegmentedColormap.from_list("praxiscope", ["#ffffff", "#cfe3f2", "#6aaed6", BLUE, "#003f66"])
 
 
-def plot_curves(
-    rows: Sequence[Mapping[str, Any]], *, extensions: Sequence[Mapping[str, Any]] = ()
-) -> Figure:
+def plot_curves(rows: Sequence[Mapping[str, Any]], *, extensions: Sequence[Mapping[str, Any]] = ()) -> Figure:
     """Draw loss, top-1 and learning rate over the epochs.
 
     Args:

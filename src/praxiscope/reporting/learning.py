@@ -48,11 +48,15 @@ def read_conditions(recipe: Recipe | None, run: Mapping[str, Any]) -> Conditions
         mixed=bool(augment.mixup or augment.cutmix) and augment.mix_prob > 0,
         augmented=_is_augmented(augment),
         dropout=model.drop_rate > 0 or model.drop_path_rate > 0,
-        same_loss=train.loss == "ce" and train.smoothing == 0 and train.class_weights == "none",
+        # Balanced draws are of other classes than validation's, so their loss is another one too.
+        same_loss=train.loss == "ce"
+        and train.smoothing == 0
+        and train.class_weights == "none"
+        and train.sampling == "shuffle",
     )
 
 
 def _is_augmented(augment: AugmentSection) -> bool:
-    crops = augment.crop_scale != (1.0, 1.0)
+    crops = augment.crop_padding > 0 or augment.crop_scale != (1.0, 1.0)
     strengths = (augment.hflip, augment.color_jitter, augment.random_erasing)
     return crops or any(strengths) or augment.policy != "none"

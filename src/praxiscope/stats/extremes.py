@@ -220,8 +220,8 @@ def tell_extremes(found: Extremes, supports: npt.ArrayLike) -> tuple[str, ...]:
     count = count[count > 0]
     given = f"with {tell_supports(count)} and {100 * found.accuracy:.1f} % right overall"
     return (
-        _tell_extreme(found.perfect, "100 %", "easier", given, found.spread_sd),
-        _tell_extreme(found.zero, "0 %", "harder", given, found.spread_sd),
+        _tell_extreme(found, found.perfect, "100 %", given),
+        _tell_extreme(found, found.zero, "0 %", given),
         _tell_differences(found, count),
     )
 
@@ -234,8 +234,12 @@ def tell_supports(supports: IntArray) -> str:
     return f"{low:,} to {high:,} samples each (median {np.median(supports):,.0f})"
 
 
-def _tell_extreme(side: ExtremeClasses, level: str, harder: str, given: str, spread_sd: float) -> str:
+def _tell_extreme(found: Extremes, side: ExtremeClasses, level: str, given: str) -> str:
     count, chance = len(side.classes), side.chance
+    shown = len({*found.differences.better, *found.differences.worse} & set(side.classes))
+    # Their number is one thing; a class with many samples may be told apart by them all the same.
+    own = "1 is by its own samples" if shown == 1 else f"{shown:,} are by their own samples"
+    but = f" by the number of such classes; {own} (below)" if shown else ""
     counted = f"{_count_classes(count)} at {level}; {given}, chance alone gives {_tell_range(chance)}"
     if count < chance.low:
         return f"{counted}: fewer than chance alone gives."
@@ -243,14 +247,14 @@ def _tell_extreme(side: ExtremeClasses, level: str, harder: str, given: str, spr
         if not count:
             return f"{counted}."
         who = "this class is" if count == 1 else "these classes are"
-        return f"{counted}: {who} not shown to be {harder}."
+        return f"{counted}: {who} not shown to be {'easier' if level == '100 %' else 'harder'}{but}."
     spread = _tell_range(side.spread)
     more = f"{counted}: more than chance alone, so classes do differ."
     if count > side.spread.high:
         return f"{more} It is more than an ordinary spread between classes gives, {spread}, too."
     return (
-        f"{more} A spread of {100 * spread_sd:.0f} points between classes, fitted to all of them, gives "
-        f"{spread}: nothing sets those at {level} apart from the classes next to them."
+        f"{more} A spread of {100 * found.spread_sd:.0f} points between classes, fitted to all of them, "
+        f"gives {spread}: nothing sets those at {level} apart from the classes next to them{but}."
     )
 
 

@@ -189,6 +189,11 @@ def _tell_overfitting(findings: LearningFindings) -> Iterator[str]:
             f"(smoothed, lowest {least}), while training loss fell by another {fell}. No rise of validation "
             "loss is shown, so no overfitting in the strict sense."
         )
+    elif fall is not None and fall < 0:
+        yield (
+            f"Smoothed validation loss was lowest ({least}), and training loss rose by {-100 * fall:.0f} % "
+            "from there to the end: whatever validation loss did, no overfitting is shown."
+        )
     else:
         yield (
             f"No rise of validation loss beyond its noise while training loss fell (smoothed, lowest "

@@ -179,6 +179,7 @@ class FeatureCache:
             num_views=len(self.train.views),
             epochs=recipe.train.epochs,
             augmented=not draws_nothing(recipe.augment),
+            balanced=recipe.train.sampling == "balanced",
             size_bytes=sum(each.size_bytes for each in wanted),
             num_computed=sum(each.shape[0] for each in missing),
             computed_s=time.perf_counter() - started,
@@ -281,7 +282,8 @@ class FeatureCache:
             return
         folder, max_gib = kind_folder("features"), self._parts.recipe.features.max_gib
         allowed = int(max_gib * 2**30)
-        removed = trim("features", allowed - needed)
+        # Before anything is removed: no room that could be made would be enough.
+        removed = trim("features", allowed - needed) if needed <= allowed else ()
         if removed:
             size = format_bytes(sum(entry.size_bytes for entry in removed))
             self._note(f"Removed {len(removed)} unused entries ({size}) from {folder} (features.max_gib).")

@@ -18,6 +18,7 @@ class FeaturesReport:
         num_views: augmented views of each training image.
         epochs: of the run.
         augmented: whether two views of an image differ.
+        balanced: whether an epoch may draw an image more than once.
         size_bytes: of all arrays together.
         num_computed: images that went through the backbone now, views counted.
         computed_s: seconds that this took, reading and checking what was there included.
@@ -30,6 +31,7 @@ class FeaturesReport:
     num_views: int
     epochs: int
     augmented: bool
+    balanced: bool
     size_bytes: int
     num_computed: int
     computed_s: float
@@ -49,6 +51,11 @@ class FeaturesReport:
             said.append(
                 f"Each training image was seen in {views} only, not in a new one in each of {self.epochs} "
                 "epochs (features.views)."
+            )
+        if self.augmented and self.balanced:
+            said.append(
+                "An image that balanced sampling drew several times in an epoch was the same view each time "
+                "(train.sampling)."
             )
         return said
 

@@ -123,7 +123,8 @@ def fit(job: Job, state: TrainState, *, stop: StopFlag, watch: Watcher) -> Train
         SampleFailed: a sample can't be read.
     """
     train = job.recipe.train
-    job.prepare(state, stop)
+    if state.epoch < train.epochs and not state.stopped_early:
+        job.prepare(state, stop)
     while state.epoch < train.epochs and not state.stopped_early:
         # ---------------------------------------------------------------- one pass over the training split
         lr = _train_epoch(job, state, stop=stop, watch=watch)

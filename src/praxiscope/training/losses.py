@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from praxiscope.errors import UsageError
 from praxiscope.recipe.schema import TrainSection
 
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -30,7 +31,17 @@ def build_loss(section: TrainSection, class_counts: npt.NDArray[np.int64]) -> Lo
     Args:
         section: the recipe's ``train``.
         class_counts: int64 (K,), training samples of each class; what ``class_weights: balanced`` follows.
+
+    Raises:
+        UsageError: ``bce_threshold`` isn't between the targets that smoothing leaves.
     """
+    threshold, floor = section.bce_threshold, section.smoothing / len(class_counts)
+    if threshold is not None and not floor <= threshold < 1 - section.smoothing + floor:
+        raise UsageError(
+            f"train.bce_threshold is {threshold:g}, but train.smoothing={section.smoothing:g} leaves targets "
+            f"of {floor:.3g} and {1 - section.smoothing + floor:.3g}: all would count the same. Set "
+            "train.smoothing=0, which thresholded targets don't need, or a threshold in between."
+        )
     weights_K = compute_class_weights(class_counts) if section.class_weights == "balanced" else None
     if section.loss == "bce":
         return partial(

@@ -104,9 +104,7 @@ def summarise_manifest(manifest: Manifest) -> dict[str, Any]:
         "findings": [
             {**asdict(finding), "examples": list(finding.examples)} for finding in manifest.findings
         ],
-        "quarantined": [
-            {"sample_id": name, "reason": reason} for name, reason in manifest.rejected()
-        ],
+        "quarantined": [{"sample_id": name, "reason": reason} for name, reason in manifest.rejected()],
     }
 
 

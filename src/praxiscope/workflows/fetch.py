@@ -190,7 +190,8 @@ def _write_state(card: DataCard, target: Path, state: str) -> None:
 def _describe(card: DataCard, target: Path) -> Fetched:
     inner = target / card.subfolder
     folder = inner if inner.is_dir() else target
-    sizes = [path.stat().st_size for path in folder.rglob("*") if path.is_file()]
+    files = (path for path in folder.rglob("*") if path.is_file() and path.name != f"{_OWN}.json")
+    sizes = [path.stat().st_size for path in files]
     return Fetched(folder=folder, files=len(sizes), size=sum(sizes))
 
 

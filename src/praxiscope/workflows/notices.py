@@ -22,6 +22,7 @@ def describe_surprises(recipe: Recipe, manifest: Manifest, built: BuiltModel) ->
         _describe_scratch(recipe, built),
         _describe_enlarging(recipe, manifest, built),
         _describe_groups(recipe),
+        _describe_balance(recipe),
     )
     return [sentence for sentence in found if sentence is not None]
 
@@ -65,6 +66,16 @@ def _find_small(card: ModelCard) -> str | None:
         if other.small and other.timm_name.removesuffix("_bn") == card.timm_name.removesuffix("_bn"):
             return other.name
     return None
+
+
+def _describe_balance(recipe: Recipe) -> str | None:
+    """Say that rare classes are lifted twice."""
+    if recipe.train.sampling != "balanced" or recipe.train.class_weights != "balanced":
+        return None
+    return (
+        "NOTE: train.sampling=balanced draws each class equally often, and train.class_weights=balanced "
+        "weighs rare classes more on top of that: they count twice over. One of the two is enough."
+    )
 
 
 def _describe_groups(recipe: Recipe) -> str | None:

@@ -10,6 +10,7 @@ from praxiscope.errors import UsageError
 from praxiscope.recipe.load import compute_recipe_differences, load_recipe
 from praxiscope.recipe.schema import Recipe
 from praxiscope.runs.checkpoint import latest_checkpoint
+from praxiscope.runs.checkpoint_files import read_manifests
 from praxiscope.runs.find import find_run, newest_run
 from praxiscope.runs.rundir import RunDir
 
@@ -22,8 +23,8 @@ _FREE = (
 _NOTED = "train.epochs:"
 # What may not even with --allow-changes: the weights and the optimiser's state would not fit.
 _FIXED = (
-    "model.name", "model.img_size", "model.kwargs", "model.freeze", "train.opt:", "train.layer_decay",
-    "data: labels",
+    "model.name", "model.img_size", "model.kwargs", "model.freeze", "model.head", "train.opt:",
+    "train.layer_decay", "data: labels",
 )  # fmt: skip
 
 
@@ -77,8 +78,9 @@ def settle_epochs(run: RunDir, recipe: Recipe, *, asked: int | None, allow: bool
 
     Raises:
         UsageError: fewer epochs than have been trained, or than planned without ``allow``; or the checkpoint
-            is from a version that didn't keep the plan.
+            is from a version that didn't keep the plan, or of no training at all.
     """
+    _refuse_untrained(run)
     planned = load_recipe(run.recipe).train.epochs
     wanted = recipe.train.epochs if asked is None else asked
     if wanted == planned:
@@ -107,6 +109,16 @@ def settle_epochs(run: RunDir, recipe: Recipe, *, asked: int | None, allow: bool
             "without --resume for that."
         )
     return _with_epochs(recipe, wanted)
+
+
+def _refuse_untrained(run: RunDir) -> None:
+    """Refuse a zero-shot classifier: it holds weights, and nothing that training could go on from."""
+    manifests, _ = read_manifests(run.checkpoints)
+    if manifests and not any("optimizer.safetensors" in manifest.files for manifest in manifests):
+        raise UsageError(
+            f"{run.path} was made without training (praxiscope zeroshot): there is nothing to go on with. "
+            f"Evaluate it: praxiscope evaluate {run.path}; or start a new run without --resume."
+        )
 
 
 def _with_epochs(recipe: Recipe, epochs: int) -> Recipe:

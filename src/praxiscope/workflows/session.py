@@ -16,6 +16,7 @@ from praxiscope.models.runtime import Runtime
 from praxiscope.recipe.schema import Recipe
 from praxiscope.reporting.figures import write_curves
 from praxiscope.reporting.learning import describe_run
+from praxiscope.runs.checkpoint_files import read_manifests
 from praxiscope.runs.environment import describe_environment
 from praxiscope.runs.lock import RunLock
 from praxiscope.runs.rundir import RunDir, RunState
@@ -39,7 +40,7 @@ _STATES: tuple[tuple[type[BaseException], RunState], ...] = (
 )
 
 
-def run_session(
+def run_session(  # noqa: PLR0913 - the parts of a session, and what ties it to its caller
     run: RunDir,
     recipe: Recipe,
     manifest: Manifest,
@@ -48,8 +49,19 @@ def run_session(
     *,
     lock: RunLock,
     watch: Watcher,
+    adopt: Callable[[], None] = lambda: None,
 ) -> RunDir:
     """Train until the recipe's last epoch; the caller holds the run's lock.
+
+    Args:
+        run: where to.
+        recipe: what was asked for.
+        manifest: the samples.
+        built: the network.
+        runtime: where and how it computes.
+        lock: of ``run``.
+        watch: follows progress.
+        adopt: called once the checkpoint has proved to fit: a resume that doesn't leaves the run as it was.
 
     Returns:
         ``run``, with its curves drawn.
@@ -78,7 +90,7 @@ def run_session(
         if lock.note:
             note(lock.note)
         note(_describe_machine(run, runtime))
-        note(_describe_begin(built, runtime))
+        note(_describe_begin(built, runtime, resumed=bool(read_manifests(run.checkpoints)[0])))
         if without:
             note(
                 f"Without {len(without)} samples that could not be read before: {', '.join(sorted(without))}"
@@ -92,6 +104,7 @@ def run_session(
             if pack is not None:
                 record_pack(run, pack, manifest, note)
             state = restore_job(job, run.checkpoints, note)
+            adopt()
             if state.step == 0:
                 for sentence in describe_surprises(recipe, manifest, built):
                     note(sentence)
@@ -142,9 +155,10 @@ def _describe_machine(run: RunDir, runtime: Runtime) -> str:
     )
 
 
-def _describe_begin(built: BuiltModel, runtime: Runtime) -> str:
+def _describe_begin(built: BuiltModel, runtime: Runtime, *, resumed: bool) -> str:
     layout = "channels-last" if runtime.channels_last else "contiguous"
-    weights = "from scratch" if built.loaded is None else str(built.loaded)
+    start = "weights of the run's checkpoint" if resumed else "from scratch"
+    weights = start if built.loaded is None else str(built.loaded)
     return (
         f"{built.card.name}, {built.num_parameters / 1e6:.2f} M parameters, {built.img_size} px, {weights}; "
         f"{runtime.device}, {runtime.precision} ({runtime.reason}), {layout}"

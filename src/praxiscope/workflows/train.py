@@ -102,11 +102,14 @@ def train(  # noqa: PLR0913 - the flags of a command, all but one with a default
             watch.note(f"The recipe says {given} epochs; {run.path} was continued to {recipe.train.epochs}.")
         changes = refuse_changes(run, recipe, manifest, allow=allow_changes)
         parts = _build_parts(recipe, manifest, where=where, watch=watch, run=run)
-        # The notes first: a kill in between must not lose them.
-        run.update_run_json(describe_resume(run, recipe, manifest, changes))
-        atomic.write_text(run.recipe, dump_recipe(recipe))
-        write_manifest(manifest, run.manifest)
-        return run_session(run, *parts, lock=lock, watch=watch)
+
+        def adopt() -> None:
+            # The notes first: a kill in between must not lose them.
+            run.update_run_json(describe_resume(run, parts.recipe, manifest, changes))
+            atomic.write_text(run.recipe, dump_recipe(parts.recipe))
+            write_manifest(manifest, run.manifest)
+
+        return run_session(run, *parts, lock=lock, watch=watch, adopt=adopt)
 
 
 def _complete(
@@ -157,6 +160,11 @@ def _build_parts(
         precision, channels_last = before["precision"], before["memory_format"] == "channels_last"
         if read_manifests(run.checkpoints)[0]:  # weights come from there; the published ones may be gone
             section = section.model_copy(update={"pretrained": False, "weights": None})
+    if section.head == "text":
+        raise UsageError(
+            "model.head is 'text', which `praxiscope zeroshot` makes of class names and nothing trains. "
+            "Use head: linear, mlp or conv."
+        )
     require_optimizer(train.opt)
     built = build_model(section, num_classes=len(manifest.heads["action"]), seed=recipe.seed)
     build_input_spec(built, recipe, evaluation=True)

@@ -15,6 +15,7 @@ from praxiscope.models.build import build_model
 from praxiscope.models.runtime import choose_device, choose_runtime, tune_allocator
 from praxiscope.models.zero_shot import DEFAULT_TEMPLATES, build_zero_shot
 from praxiscope.recipe.load import dump_recipe, load_recipe
+from praxiscope.recipe.schema import Recipe
 from praxiscope.runs import atomic
 from praxiscope.runs.checkpoint import write_checkpoint
 from praxiscope.runs.checkpoint_files import BEST
@@ -63,7 +64,17 @@ def zeroshot(  # noqa: PLR0913 - the flags of a command, all but three with a de
     allocator = tune_allocator()
     name = re.sub(r"[^a-z0-9._-]+", "-", f"zeroshot-{model.lower()}")[:64]
     recipe = load_recipe({"name": name}, list(overrides))
-    manifest = build_manifest(Path(data), recipe.data, seed=recipe.seed, progress=watch.phase)
+    if recipe.model != Recipe(name=name).model:
+        raise UsageError(
+            "A zero-shot classifier's network follows from its MODEL: no model. key can be set beside it."
+        )
+    manifest = build_manifest(
+        Path(data),
+        recipe.data,
+        seed=recipe.seed,
+        progress=watch.phase,
+        max_pixels=recipe.loader.max_pixels,
+    )
     manifest.require_usable()
     names = manifest.heads["action"]
     texts = _choose_texts(names, class_texts or {})

@@ -5,9 +5,8 @@ from __future__ import annotations
 import bisect
 import threading
 from collections import OrderedDict
-from itertools import accumulate
+from itertools import accumulate, count
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -26,6 +25,7 @@ class ParquetImages:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._file = open_parquet(path)
+        self._number = next(_NUMBERS)
         self._lock = threading.Lock()
         metadata = self._file.metadata
         counts = (metadata.row_group(group).num_rows for group in range(metadata.num_row_groups))
@@ -38,10 +38,10 @@ class ParquetImages:
         group = bisect.bisect_right(self._starts, row) - 1
         # One reader a file: a row group is unpacked once, however many threads ask for its rows.
         with self._lock:
-            images = _ROW_GROUPS.find((id(self._file), group, column))
+            images = _ROW_GROUPS.find((self._number, group, column))
             if images is None:
                 images = self._read_group(group, column)
-                _ROW_GROUPS.keep((id(self._file), group, column), images, self._file)
+                _ROW_GROUPS.keep((self._number, group, column), images)
         content: bytes | None = images[row - self._starts[group]].as_py()
         if content is None:
             raise ContainerUnreadable(f"holds no bytes in {column!r} of row {row:,}", self.path)
@@ -81,23 +81,24 @@ class _RowGroups:
         self._limit = limit
         self._size = 0
         self._lock = threading.Lock()
-        # The file is kept with its row group, so that no other file gets its id meanwhile.
-        self._held: OrderedDict[tuple[int, int, str], tuple[pa.Array, Any]] = OrderedDict()
+        self._held: OrderedDict[tuple[int, int, str], pa.Array] = OrderedDict()
 
     def find(self, key: tuple[int, int, str]) -> pa.Array | None:
         with self._lock:
             if key not in self._held:
                 return None
             self._held.move_to_end(key)
-            return self._held[key][0]
+            return self._held[key]
 
-    def keep(self, key: tuple[int, int, str], images: pa.Array, file: pq.ParquetFile) -> None:
+    def keep(self, key: tuple[int, int, str], images: pa.Array) -> None:
         with self._lock:
-            self._held[key] = (images, file)
+            self._held[key] = images
             self._size += images.nbytes
             while self._size > self._limit and len(self._held) > 1:
-                _, (gone, _) = self._held.popitem(last=False)
+                _, gone = self._held.popitem(last=False)
                 self._size -= gone.nbytes
 
 
 _ROW_GROUPS = _RowGroups(CACHE_BYTES)
+# Row groups are kept by the number of their opened file, not with it: what is kept keeps no descriptor open.
+_NUMBERS = count()

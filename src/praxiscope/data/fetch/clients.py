@@ -13,6 +13,7 @@ import shutil
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +74,7 @@ def find_remote_files(card: DataCard) -> tuple[RemoteFile, ...]:
 
 
 def _from_torchvision(card: DataCard, folder: Path, progress: Progress | None) -> Path:
-    with _failing(OSError):
+    with _failing(OSError, HTTPException):
         files = [download_file(remote, folder, progress=progress) for remote in find_remote_files(card)]
     tree = folder / "tree"
     shutil.rmtree(tree, ignore_errors=True)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from pathlib import Path
 
 from praxiscope.data.sources.cifar import find_cifar, list_cifar
 from praxiscope.data.sources.folder import find_split_folders, list_folder
 from praxiscope.data.sources.idx import find_idx, list_idx
-from praxiscope.data.sources.listing import Listing
+from praxiscope.data.sources.listing import Listing, holds_images
 from praxiscope.data.sources.parquet import find_parquet, list_parquet
 from praxiscope.data.sources.stage import TABLE_NAME, list_stage
 from praxiscope.data.sources.table import find_table, list_csv
@@ -25,14 +26,15 @@ _SOURCES: dict[str, Callable[[Path, DataSection], Listing]] = {
     "parquet": list_parquet,
     "webdataset": list_webdataset,
 }
-_FINDERS: dict[str, Callable[[Path], object]] = {
-    "csv": find_table,
+_CONTAINERS: dict[str, Callable[[Path], object]] = {
     "cifar": find_cifar,
     "idx": find_idx,
     "parquet": find_parquet,
     "webdataset": find_webdataset,
 }
 """Return what fits in a folder; nothing where the source doesn't."""
+_CLASS_FOLDERS = 2
+"""Folders with images from which they are taken for classes: a folder of previews isn't one."""
 
 
 def list_samples(root: Path, section: DataSection) -> Listing:
@@ -49,8 +51,8 @@ def list_samples(root: Path, section: DataSection) -> Listing:
 def detect_source(root: Path, section: DataSection) -> str:
     """Return which source reads `root`.
 
-    A table that was named wins; then a stage, folders of splits, a table or containers that lie there, and
-    class folders.
+    A table that was named wins; then a stage, folders of splits, a table with images beside or below it, and
+    class folders with images; a container decides only where none of these is.
 
     Raises:
         DataError: Several fit.
@@ -61,10 +63,20 @@ def detect_source(root: Path, section: DataSection) -> str:
         return "stage"
     if find_split_folders(root):
         return "folder"
-    fitting = [name for name, find in _FINDERS.items() if find(root)]
+    table = ["csv"] if find_table(root) is not None else []
+    if table and holds_images(root):
+        return "csv"
+    if not table and _has_class_folders(root):
+        return "folder"
+    fitting = table + [name for name, find in _CONTAINERS.items() if find(root)]
     if len(fitting) > 1:
         raise DataError(
             f"{root} can be read as {', '.join(fitting[:-1])} or {fitting[-1]}. Say which with "
             f"--set data.source={fitting[0]}."
         )
     return fitting[0] if fitting else "folder"
+
+
+def _has_class_folders(root: Path) -> bool:
+    folders = (entry for entry in sorted(root.iterdir()) if entry.is_dir() and entry.name[0] != ".")
+    return len(list(itertools.islice(filter(holds_images, folders), _CLASS_FOLDERS))) == _CLASS_FOLDERS

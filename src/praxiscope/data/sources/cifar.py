@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -104,7 +105,7 @@ def find_cifar(root: Path) -> tuple[tuple[Path, Layout], ...]:
     found = []
     for folder in folders:
         for layout in LAYOUTS:
-            fits: Callable[[Path], bool] = _is_pickle if layout.kind == "cifar-python" else Path.is_file
+            fits: Callable[[Path], bool] = _is_pickle if layout.kind == "cifar-python" else os.path.isfile
             if any(fits(folder / name) for name in layout.batches):
                 found.append((folder, layout))
     return tuple(found)

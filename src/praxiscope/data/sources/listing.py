@@ -104,6 +104,12 @@ def walk_images(root: Path, *, skip: frozenset[str] = frozenset()) -> Walk:
     return walk
 
 
+def holds_images(folder: Path) -> bool:
+    """Whether an image lies in `folder` or below it; looks no further than the first."""
+    files = _walk_files(folder, PurePosixPath(), (_identity(folder),), Walk())
+    return any(_is_image(folder / path, name) for path, name in files)
+
+
 def _walk_files(
     root: Path, below: PurePosixPath, ancestors: tuple[tuple[int, int], ...], walk: Walk
 ) -> Iterator[tuple[PurePosixPath, str]]:
@@ -114,7 +120,7 @@ def _walk_files(
         return
     for entry in entries:
         path = below / entry.name
-        if not _is_text(entry.name):
+        if not is_text(entry.name):
             walk.undecodable.append(str(path).encode("utf-8", "backslashreplace").decode())
         elif not entry.is_dir():
             yield path, entry.name
@@ -136,7 +142,8 @@ def _is_clip(name: str) -> bool:
     return PurePosixPath(name).suffix.lower() in _CLIP_SUFFIXES
 
 
-def _is_text(name: str) -> bool:
+def is_text(name: str) -> bool:
+    """Whether a name can be written as UTF-8: others come from bytes that are no text."""
     try:
         name.encode()
     except UnicodeEncodeError:

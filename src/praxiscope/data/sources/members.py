@@ -50,8 +50,10 @@ def find_split(file: PurePosixPath) -> str | None:
     'train'
     >>> find_split(PurePosixPath("validation/0000.tar")), find_split(PurePosixPath("trains.tar"))
     ('val', None)
+    >>> find_split(PurePosixPath("pets.test.parquet"))
+    'test'
     """
-    for part in (file.name.partition(".")[0], *reversed(file.parts[:-1])):
+    for part in reversed(file.parts):
         for word in re.split(r"[-_.\s]", part.lower()):
             if word in SPLIT_NAMES:
                 return SPLIT_NAMES[word]

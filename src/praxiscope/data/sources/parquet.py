@@ -127,8 +127,10 @@ def _choose_columns(files: Sequence[Path], section: DataSection) -> _Columns:
     )
     names = _read_class_names(features.get(columns.label), f"{files[0]}: {columns.label}")
     needed = {columns.image, columns.label, columns.split, columns.group} - {None}
-    for file in files[1:]:
+    for file in files:
         other = open_parquet(file).schema_arrow
+        if twice := sorted(str(name) for name in needed if other.names.count(name) > 1):
+            raise DataError(f"{file} has several columns called {', '.join(twice)}; rename one.")
         if missing := sorted(str(name) for name in needed if name not in other.names):
             raise DataError(
                 f"{file} has no column {', '.join(missing)}, as {files[0].name} has; keep one table."

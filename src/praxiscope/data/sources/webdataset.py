@@ -17,8 +17,15 @@ from praxiscope.data.containers.tar import TarIndex, TarMember, index_tar
 from praxiscope.data.images import IMAGE_SUFFIXES
 from praxiscope.data.manifest import Finding, Severity, quantify
 from praxiscope.data.media import join_member
-from praxiscope.data.sources.listing import Listing, Sample, find_group, normalise_label
-from praxiscope.data.sources.members import MAX_NUMBER, find_names, find_split, name_numbers, search_below
+from praxiscope.data.sources.listing import Listing, Sample, find_group, is_text, normalise_label
+from praxiscope.data.sources.members import (
+    MAX_NUMBER,
+    find_member_group,
+    find_names,
+    find_split,
+    name_numbers,
+    search_below,
+)
 from praxiscope.errors import DataError
 from praxiscope.recipe.schema import DataSection
 
@@ -148,19 +155,11 @@ def _group_members(shard: str, index: TarIndex, notes: _Notes) -> dict[str, dict
         named = f"{shard}#{member.name}"
         if path.is_absolute() or ".." in path.parts:
             notes.outside.append(named)
-        elif not _is_text(member.name):
+        elif not is_text(member.name):
             notes.undecodable.append(named.encode("utf-8", "backslashreplace").decode())
         else:
             groups[str(path.with_name(base))][ending.lower()].append(member)
     return groups
-
-
-def _is_text(name: str) -> bool:
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _find_images(endings: Iterable[str]) -> list[str]:
@@ -201,6 +200,12 @@ def _list_shard(
             )
         )
     return found
+
+
+def _find_group(sample_id: str, rule: str | None) -> str | None:
+    """Return the group by the rule; ``parent`` needs keys with a folder in them."""
+    in_folder = "/" in sample_id.rpartition("#")[2]
+    return find_group(sample_id, rule) if in_folder else find_member_group(sample_id, rule)
 
 
 def _read_label(
@@ -273,7 +278,7 @@ def _name_classes(
                 sample_id=entry.sample_id,
                 split=entry.split,
                 label=names.get(label, str(label)) if isinstance(label, int) else label or "",
-                group=find_group(entry.sample_id, section.group),
+                group=_find_group(entry.sample_id, section.group),
                 problem=problem,
                 path=entry.path,
             )
