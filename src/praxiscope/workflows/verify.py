@@ -198,7 +198,7 @@ def _check_evaluations(run: RunDir) -> Iterator[Check]:
 
 
 def _figures(entry: Any) -> Any:
-    """Return a part of the metrics without the sentences about it, which later versions may word otherwise."""
+    """Return a part of the metrics without its sentences, which later versions may word otherwise."""
     if not isinstance(entry, dict):
         return entry
     return {key: value for key, value in entry.items() if key != "sentences"}
