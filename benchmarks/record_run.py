@@ -51,6 +51,7 @@ def summarize_run(run: RunDir) -> dict[str, Any]:
         "train_s": round(stored["time"]["train_s"], 1),
         "sessions": stored["time"]["sessions"],
         "best": stored["best"],
+        "extensions": stored.get("extensions", []),
         "epochs": [{key: row[key] for key in _COURSE if key in row} for row in run.read_metrics()],
         "test": {
             key: metrics[key] for key in ("num_samples", "num_clean", "all", "clean", "interval", "per_class")
@@ -61,8 +62,8 @@ def summarize_run(run: RunDir) -> dict[str, Any]:
 
 
 def _shorten(command: list[str]) -> str:
-    """Leave out where the runs lie: it is nobody else's folder."""
-    words = list(command)
+    """Leave out where runs and data lie: these are nobody else's folders."""
+    words = [Path(word).name if Path(word).is_absolute() else word for word in command]
     while flag := next((word for word in words if word in {"-o", "--output"}), None):
         place = words.index(flag)
         del words[place : place + 2]

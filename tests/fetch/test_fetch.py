@@ -403,7 +403,7 @@ def test_huggingface_hub_downloads_the_tables_only(tmp_path, monkeypatch):
         "allow_patterns": ["data/*.parquet"],
     }
     assert list_all(tmp_path / "t") == {"data", "data/train.parquet", MARKER}
-    assert result.files == 2
+    assert result.files == 1
 
 
 def test_huggingface_hub_without_a_network(tmp_path, monkeypatch):

@@ -160,14 +160,16 @@ def read_trackio(run: RunDir) -> list[tuple[int, dict[str, float]]]:
 
 
 def list_children() -> list[str]:
-    """Return the commands of this process's children, zombies left out."""
+    """Return the commands of this process's children.
+
+    Left out are zombies, and what multiprocessing keeps alive behind the loaders of other tests.
+    """
     listed = subprocess.run(
         ["ps", "-A", "-o", "ppid=,pid=,stat=,args="], capture_output=True, text=True, check=True
     )
     rows = [line.split(None, 3) for line in listed.stdout.splitlines()]
-    return [
-        row[3] for row in rows if int(row[0]) == os.getpid() and "Z" not in row[2] and "ps -A" not in row[3]
-    ]
+    own = [row for row in rows if int(row[0]) == os.getpid() and "Z" not in row[2]]
+    return [row[3] for row in own if "ps -A" not in row[3] and "from multiprocessing." not in row[3]]
 
 
 def read_all(*folders: Path) -> dict[Path, bytes]:
