@@ -53,18 +53,13 @@ def test_a_dead_service_is_noted_once_and_training_goes_on(few_images, tmp_path)
 
     def kill_service(row) -> None:
         if row["epoch"] == 1:
-            listed = subprocess.run(
-                ["ps", "-A", "-o", "ppid=,pid=,args="], capture_output=True, text=True, check=True
-            )
-            rows = [line.split(None, 2) for line in listed.stdout.splitlines()]
-            killed.extend(
-                int(pid) for ppid, pid, args in rows if int(ppid) == os.getpid() and "wandb-core" in args
-            )
-            os.kill(killed[0], signal.SIGKILL)
+            held = [item for item in gc.get_objects() if type(item) is subprocess.Popen]
+            services = [item for item in held if "wandb-core" in str(item.args) and item.poll() is None]
+            assert len(services) == 1, f"children: {list_children()}, held: {[item.args for item in held]}"
+            os.kill(services[0].pid, signal.SIGKILL)
             # wandb never waits for a service that died, and Python warns of such a process at its own end.
-            for held in gc.get_objects():
-                if type(held) is subprocess.Popen and held.pid == killed[0]:
-                    held.wait()
+            services[0].wait()
+            killed.append(services[0].pid)
 
     watch = Following(on_epoch=kill_service)
     run = train(
