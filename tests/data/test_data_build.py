@@ -287,6 +287,10 @@ class TestUsersTree:
             build(leaky / "nowhere")
         with pytest.raises(UsageError, match="is a file"):
             build(leaky / "train/a/000.jpg")
+        table = leaky / "labels.csv"
+        table.write_text("filename,label\n", encoding="utf-8")
+        with pytest.raises(UsageError, match=r"folder that it lies in.*--set data\.csv=labels\.csv"):
+            build(table)
 
 
 class TestVerify:

@@ -97,6 +97,7 @@ def test_extends_merges_one_level_and_refuses_two(tmp_path):
         ("train.lrr=1", "Did you mean 'train.lr'"),
         ("train.schedule=cosin", "Did you mean 'cosine'"),
         ("train.lr=-1", "train.lr is -1: input should be greater than 0"),
+        ("loader.workers=-4", "loader.workers is -4: input should be greater than or equal to 0, or 'auto'."),
         ("train.lr=.nan", "finite"),
         ("train.epochs=many", "train.epochs is 'many'"),
         ("train.epochs=0", "greater than or equal to 1"),

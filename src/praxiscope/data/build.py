@@ -40,7 +40,7 @@ def build_manifest(
     Args:
         root: The user's data folder.
         section: How to read and split it.
-        seed: Draws the splits that the data doesn't have.
+        seed: Draws the splits that the data doesn't have, unless `section` has a seed of its own.
         progress: Called with (phase, done, total).
         use_cache: Take fingerprints of unchanged files from the audit cache.
         max_pixels: Images that declare more are quarantined undecoded.
@@ -55,13 +55,13 @@ def build_manifest(
     """
     folder = Path(root).expanduser()
     if not folder.is_dir():
-        raise UsageError(f"The data folder {folder} {'is a file' if folder.exists() else 'does not exist'}.")
+        raise UsageError(_explain_no_folder(folder))
     folder = folder.resolve()
     listing = _rename_splits(list_samples(folder, section), section)
     cache = AuditCache(folder) if use_cache else None
     paths = [sample.place for sample in listing.samples if sample.problem is None]
     looked = audit_files(folder, paths, cache=cache, max_pixels=max_pixels, progress=progress)
-    audited, notes = _arrange(listing, looked, section, seed)
+    audited, notes = _arrange(listing, looked, section, seed if section.seed is None else section.seed)
     findings = describe_samples(audited, refuse_duplicates=section.duplicates == "refuse")
     labels = {audited.samples[index].label for index in audited.usable}
     return Manifest(
@@ -71,6 +71,15 @@ def build_manifest(
         source=listing.source,
         findings=sort_findings((*listing.findings, *notes, *findings)),
     )
+
+
+def _explain_no_folder(folder: Path) -> str:
+    if not folder.exists():
+        return f"The data folder {folder} does not exist."
+    hint = "Name the folder that it lies in"
+    if folder.suffix.lower() == ".csv":
+        hint += f", and the table with --set data.source=csv --set data.csv={folder.name}"
+    return f"The data folder {folder} is a file. {hint}."
 
 
 def _rename_splits(listing: Listing, section: DataSection) -> Listing:

@@ -14,12 +14,14 @@ from __future__ import annotations
 
 import functools
 import math
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from PIL import Image
+
+if TYPE_CHECKING:
+    import torch  # imported where it resizes: predicting with an ONNX file does without
 
 ImageHWC = npt.NDArray[np.uint8]
 Box = tuple[float, float, float, float]
@@ -44,6 +46,8 @@ def resize_crop(pixels: ImageHWC, box: tuple[int, int, int, int], size: int, mod
         uint8, (S, S, 3), contiguous.
     """
     left, top, right, bottom = box
+    import torch
+
     if (right - left, bottom - top) == (size, size):
         return np.array(pixels[top:bottom, left:right], order="C")  # never a view of the mapped file
     source = _to_tensor(pixels[top:bottom, left:right])
@@ -63,6 +67,8 @@ def resize_region(pixels: ImageHWC, box: Box, size: int, mode: Interpolation) ->
     Returns:
         uint8, (S, S, 3), contiguous.
     """
+    import torch
+
     left, top, right, bottom = box
     height, width, _ = pixels.shape
     x = _plan_axis(left, (right - left) / size, width, size, _SUPPORT[mode])
@@ -144,6 +150,8 @@ def _cut(pixels: ImageHWC, x: _Axis, y: _Axis) -> ImageHWC:
 
 def _to_tensor(pixels: ImageHWC) -> torch.Tensor:
     """Return (1, 3, H, W) in channels-last order: the one that the fast path takes and gives."""
+    import torch
+
     return torch.from_numpy(np.array(pixels, order="C")).unsqueeze(0).permute(0, 3, 1, 2)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any, get_args
@@ -124,7 +124,7 @@ def validate_recipe(content: Mapping[str, Any], *, origin: str = "the recipe") -
     try:
         return Recipe.model_validate(content)
     except ValidationError as error:
-        lines = [_explain(dict(problem)) for problem in error.errors()]
+        lines = [_explain(problem) for problem in _join_unions(map(dict, error.errors()))]
         raise UsageError(f"{origin} can't be used:\n" + "\n".join(f"  - {line}" for line in lines)) from None
 
 
@@ -259,6 +259,31 @@ def _suggest_key(dotted: str) -> str:
         return f" Did you mean '{same[0]}'?"
     sections = () if "." in dotted else tuple(Recipe.model_fields)
     return did_you_mean(dotted, sections) or did_you_mean(dotted, list_keys())
+
+
+def _join_unions(problems: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Make one problem of those of one key: a key of several types has a problem for each of them."""
+    joined: dict[tuple[int | str, ...], dict[str, Any]] = {}
+    for problem in problems:
+        path = _cut_types(problem["loc"])
+        if path not in joined:
+            joined[path] = {**problem, "loc": path}
+            continue
+        allowed = str(problem["msg"]).removeprefix("Input should be ")
+        joined[path]["msg"] = f"{joined[path]['msg']}, or {allowed}"
+    return list(joined.values())
+
+
+def _cut_types(path: tuple[int | str, ...]) -> tuple[int | str, ...]:
+    """Leave out what pydantic adds to a key of several types: the type that it tried."""
+    model: Any = Recipe
+    for depth, part in enumerate(path):
+        fields = getattr(model, "model_fields", {})
+        if isinstance(part, str) and part not in fields:
+            # Above a leaf that is an unknown key, or a section's own rule.
+            return path if fields else path[:depth]
+        model = fields[part].annotation if isinstance(part, str) else None
+    return path
 
 
 def _explain(problem: dict[str, Any]) -> str:

@@ -65,6 +65,9 @@ class DataSection(Section):
     then cut from train, so that no epoch is chosen on what is reported."""
     train_per_class: Count | None = None
     """Training samples of each class to keep, drawn by seed; all where not given."""
+    seed: Annotated[int, Field(ge=0, lt=2**32)] | None = None
+    """Draws the splits and ``train_per_class`` in place of the recipe's seed: several seeds of a recipe then
+    see the same samples."""
     pack: Annotated[int, Field(ge=16, le=1024)] | None = None
     """Read images from a packed copy whose short side has this many pixels (``praxiscope data prepare``),
     made where there is none; the images themselves where not given. An image that is reduced twice is not

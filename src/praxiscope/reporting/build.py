@@ -63,6 +63,7 @@ def compose_page(artefacts: Artefacts, *, data_root: Path | None, max_failures: 
     run = artefacts.run
     command = run.get("command")
     return {
+        "kind": "report",
         "title": run.get("recipe_name") or artefacts.folder.name,
         "facts": _list_facts(artefacts),
         "sections": _list_sections(headline, first, second is not None),

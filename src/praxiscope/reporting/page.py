@@ -12,7 +12,7 @@ import base64
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from typing import Any
 
@@ -24,13 +24,18 @@ from praxiscope.reporting import wording
 _ESCAPES = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"}
 
 
-def render_page(context: Mapping[str, Any]) -> str:
-    """Return the HTML of a report.
+def render_page(
+    context: Mapping[str, Any], *, template: str = "report.html.j2", styles: Sequence[str] = ("report.css",)
+) -> str:
+    """Return the HTML of a page.
 
     Args:
-        context: What ``report.html.j2`` prints; ``embedded`` is handed to the page's script as JSON.
+        context: What the template and its ``frame.html.j2`` print; ``embedded`` is handed to the page's
+            script as JSON.
+        template: Name of the page's template; it fills the block ``main`` of the frame.
+        styles: Names of the style sheets, joined into the page's one style.
     """
-    style, script = _read_template("report.css"), _read_template("report.js")
+    style, script = "\n".join(map(_read_template, styles)), _read_template("report.js")
     policy = (
         "default-src 'none'; img-src data:; "
         f"style-src '{hash_source(style)}'; script-src '{hash_source(script)}'; "
@@ -38,7 +43,7 @@ def render_page(context: Mapping[str, Any]) -> str:
     )
     return (
         _build_environment()
-        .get_template("report.html.j2")
+        .get_template(template)
         .render(
             **context,
             policy=policy,

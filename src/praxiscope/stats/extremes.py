@@ -272,7 +272,7 @@ def _tell_differences(found: Extremes, supports: IntArray) -> str:
     if differences.smallest_holm >= alpha:
         return (
             f"No single class could be told apart from the overall {overall}, whatever its result: "
-            f"{tell_supports(supports)} are too few ({test})."
+            f"{tell_supports(supports)} {'is' if supports.max() == 1 else 'are'} too few ({test})."
         )
     return f"No single class can be told apart from the overall {overall} ({test})."
 

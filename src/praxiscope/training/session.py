@@ -202,7 +202,12 @@ def restore_job(job: Job, folder: Path, note: Callable[[str], None]) -> TrainSta
         # What is left of the old order would show some samples twice and others never.
         note("Samples, order or batches are not those that the epoch in progress began with: it restarts.")
         state.restart_epoch()
-    note(f"Resumed from {checkpoint.path.name}, in epoch {state.epoch + 1} after batch {state.batch}.")
+    where = (
+        f"in epoch {state.epoch + 1} after batch {state.batch}"
+        if state.batch
+        else f"after epoch {state.epoch}"
+    )
+    note(f"Resumed from {checkpoint.path.name}, {where}.")
     if joint := state.adopt_plan(job.recipe.train):
         note(
             f"Planned for {joint.from_epochs} epochs, continued to {joint.to_epochs} from step {joint.step}; "
