@@ -40,7 +40,7 @@ from praxiscope.data.sources.catalog import detect_source
 from praxiscope.data.transforms import EvalTransform, InputSpec
 from praxiscope.errors import DataError
 from praxiscope.recipe.schema import DataSection, LoaderSection
-from praxiscope.reporting.gallery import Pictures, _read_thumbnail
+from praxiscope.reporting.gallery import Pictures, read_thumbnail
 
 GREY = draw(24, 28, 28)
 COLOUR = draw(24, 32, 32, 3, seed=3)
@@ -357,17 +357,17 @@ def test_a_file_that_shrinks_while_it_is_open_is_named(tmp_path: Path) -> None:
 def test_the_report_shows_members(stored: Path) -> None:
     row = whole(stored).table.to_pylist()[5]
     files = {"x": (row["path"], row["sha256"])}
-    picture, absence = _read_thumbnail("x", Pictures(root=stored, files=files))
+    picture, absence = read_thumbnail("x", Pictures(root=stored, files=files))
     assert absence is None
     assert picture is not None
     assert picture.startswith("data:image/jpeg;base64,")
     changed = {"x": (row["path"], "0" * 64)}
     assert (
-        _read_thumbnail("x", Pictures(root=stored, files=changed))[1]
+        read_thumbnail("x", Pictures(root=stored, files=changed))[1]
         == "file has changed since the manifest was made"
     )
     gone = {"x": ("gone.tar//tar:0:5", "0" * 64)}
-    assert _read_thumbnail("x", Pictures(root=stored, files=gone))[1] == "no such file"
+    assert read_thumbnail("x", Pictures(root=stored, files=gone))[1] == "no such file"
 
 
 # choice of the source ------------------------------------------------------------------------------------

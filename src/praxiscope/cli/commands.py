@@ -8,7 +8,13 @@ from typing import Annotated, Any
 
 import typer
 
+from praxiscope.cli.bakeoff_command import bakeoff
+from praxiscope.cli.cascade_command import cascade
+from praxiscope.cli.compare_command import compare
+from praxiscope.cli.export_command import export
 from praxiscope.cli.grouped_help import GroupedCommand
+from praxiscope.cli.predict_command import predict
+from praxiscope.cli.profile_command import profile
 from praxiscope.cli.train_command import train
 from praxiscope.cli.zeroshot_command import zeroshot
 
@@ -29,8 +35,14 @@ def add_to(app: typer.Typer) -> None:
     app.command("zeroshot")(zeroshot)
     app.command("evaluate")(evaluate)
     app.command("val", hidden=True)(evaluate)
+    app.command("profile")(profile)
+    app.command("export")(export)
+    app.command("predict")(predict)
+    app.command("cascade")(cascade)
+    app.command("compare")(compare)
     app.command("report")(report)
     app.command("verify")(verify)
+    app.command("bakeoff")(bakeoff)
     app.command("doctor")(doctor)
     app.command("demo")(demo)
 

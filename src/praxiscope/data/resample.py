@@ -45,9 +45,9 @@ def resize_crop(pixels: ImageHWC, box: tuple[int, int, int, int], size: int, mod
     Returns:
         uint8, (S, S, 3), contiguous.
     """
-    left, top, right, bottom = box
     import torch
 
+    left, top, right, bottom = box
     if (right - left, bottom - top) == (size, size):
         return np.array(pixels[top:bottom, left:right], order="C")  # never a view of the mapped file
     source = _to_tensor(pixels[top:bottom, left:right])

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from praxiscope.reporting.artefacts import Artefacts, Evaluation, read_artefacts
-from praxiscope.reporting.gallery import Gallery, Pictures, collect_failures
+from praxiscope.reporting.gallery import Gallery, collect_failures, find_pictures
 from praxiscope.reporting.page import render_page
 from praxiscope.reporting.sections import (
     build_cost,
@@ -99,13 +99,7 @@ def _build_gallery(
 ) -> Gallery | None:
     if evaluation is None or evaluation.predictions is None:
         return None
-    manifest = artefacts.manifest
-    files: dict[str, tuple[str, str]] = {}
-    if manifest is not None:
-        columns = (manifest.table[name].to_pylist() for name in ("sample_id", "path", "sha256"))
-        files = {sample_id: (path, sha256) for sample_id, path, sha256 in zip(*columns, strict=True)}
-        data_root = data_root or manifest.root
-    pictures = Pictures(root=data_root, files=files)
+    pictures = find_pictures(artefacts.manifest, data_root)
     return collect_failures(
         evaluation.predictions, evaluation.metrics["head"], pictures, max_failures=max_failures
     )

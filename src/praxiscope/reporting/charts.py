@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from praxiscope.reporting.wording import describe_joints, format_count, format_percent, show_text
+from praxiscope.reporting.wording import describe_joints, format_count, format_percent, shorten, show_text
 
 Place = Callable[[float], float]
 WIDTH, HEIGHT = 400, 250
@@ -76,18 +76,26 @@ class Cell:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ConfusionChart:
-    """Non-empty cells of a K x K confusion matrix, and the size that keeps its labels readable."""
+class MatrixFrame:
+    """Names and sizes of a K x K matrix that keep its labels readable."""
 
-    cells: tuple[Cell, ...]
     names: tuple[str, ...]
     short_names: tuple[str, ...]
-    supports: tuple[int, ...]
     label_width: float
     """Room for the names, left and on top."""
     side: float
+    """Of a cell."""
     font_size: float
     counted: bool
+    """Whether a number fits into a cell."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConfusionChart(MatrixFrame):
+    """Non-empty cells of a K x K confusion matrix."""
+
+    cells: tuple[Cell, ...]
+    supports: tuple[int, ...]
 
 
 def compute_ticks(low: float, high: float, *, wanted: int = 5) -> tuple[float, ...]:
@@ -214,17 +222,20 @@ def build_confusion(confusion: Sequence[Sequence[int]], names: Sequence[str]) ->
         for column, count in enumerate(counts)
         if count
     )
+    return ConfusionChart(cells=cells, supports=supports, **vars(frame_matrix(names)))
+
+
+def frame_matrix(names: Sequence[str]) -> MatrixFrame:
+    """Return the sizes of a matrix with one row and one column a name."""
+    classes = len(names)
     counted = classes <= MAX_COUNTED_CLASSES
-    side = min(64.0, 480 / classes) if classes <= 10 else (34.0 if counted else 11.0)
     font_size = 12.5 if counted else 9.0
-    short_names = tuple(name if len(name) <= 24 else name[:23] + "\u2026" for name in map(show_text, names))
-    return ConfusionChart(
-        cells=cells,
+    short_names = tuple(shorten(show_text(name), 24) for name in names)
+    return MatrixFrame(
         names=tuple(names),
         short_names=short_names,
-        supports=supports,
         label_width=16 + 0.58 * font_size * max(len(name) for name in short_names),
-        side=side,
+        side=min(64.0, 480 / classes) if classes <= 10 else (34.0 if counted else 11.0),
         font_size=font_size,
         counted=counted,
     )

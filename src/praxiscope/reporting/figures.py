@@ -24,7 +24,7 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.ft2font import FT2Font
 
-from praxiscope.reporting.wording import describe_joints
+from praxiscope.reporting.wording import describe_joints, shorten
 
 BLUE, ORANGE, INK, MUTED, GRID = "#0072b2", "#d55e00", "#1d2126", "#646b73", "#e6e4df"
 DPI = 150
@@ -56,7 +56,7 @@ def plot_curves(rows: Sequence[Mapping[str, Any]], *, extensions: Sequence[Mappi
     top1.set_ylabel("%", color=MUTED)
     epochs = [row["epoch"] for row in rows]
     lr.plot(epochs, _column(rows, "lr"), color=INK, linewidth=1.8)
-    _dress(lr, "Learning rate")
+    dress_axes(lr, "Learning rate")
     lr.ticklabel_format(axis="y", style="sci", scilimits=(-2, 3))
     for axes in (loss, top1, lr):
         axes.set_xlabel("epoch", color=MUTED)
@@ -94,7 +94,7 @@ def plot_confusion(confusion: Sequence[Sequence[int]], names: Sequence[str]) -> 
     figure = Figure(figsize=(side + 1.0, side), layout="constrained")
     axes = figure.subplots()
     image = axes.imshow(share, cmap=_BLUES, vmin=0.0, vmax=1.0, interpolation="nearest")
-    labels = [_shorten(drawable(name)) for name in names]
+    labels = [shorten(drawable(name)) for name in names]
     axes.set_xticks(range(classes), labels, rotation=90, fontsize=font_size, parse_math=False)
     axes.set_yticks(range(classes), labels, fontsize=font_size, parse_math=False)
     axes.set_xlabel("predicted", color=MUTED)
@@ -139,12 +139,12 @@ def plot_reliability(bins: Sequence[Mapping[str, Any]], ece: float | None) -> Fi
         label="this model",
     )
     title = "Calibration" if ece is None else f"Calibration: ECE {100 * ece:.1f} %"
-    _dress(top, title)
+    dress_axes(top, title)
     top.set(xlim=(0, 1), ylim=(0, 1.02))
     top.set_ylabel("accuracy", color=MUTED)
     top.legend(frameon=False, loc="upper left")
     bottom.bar(middles, [one["count"] for one in bins], width=widths, color=BLUE, alpha=0.35)
-    _dress(bottom, "")
+    dress_axes(bottom, "")
     bottom.set_xlabel("confidence", color=MUTED)
     bottom.set_ylabel("samples", color=MUTED)
     return figure
@@ -181,11 +181,11 @@ def plot_per_class(per_class: Sequence[Mapping[str, Any]]) -> Figure:
         label="recall and its interval",
     )
     axes.plot([100 * _number(row["f1"]) for row in rows], places, "D", color=ORANGE, markersize=5, label="F1")
-    labels = [f"{_shorten(drawable(row['name']))}  ({row['support']})" for row in rows]
+    labels = [f"{shorten(drawable(row['name']))}  ({row['support']})" for row in rows]
     axes.set_yticks(list(places), labels, fontsize=8.5, parse_math=False)
     axes.set(xlim=(-1, 101), ylim=(len(rows) - 0.5, -0.5))
     axes.set_xlabel("%", color=MUTED)
-    _dress(axes, "Per class (number of samples)")
+    dress_axes(axes, "Per class (number of samples)")
     figure.legend(*axes.get_legend_handles_labels(), frameon=False, loc="outside lower center", ncols=2)
     return figure
 
@@ -233,13 +233,19 @@ def drawable(name: str) -> str:
     return "".join(kept)
 
 
+def dress_axes(axes: Axes, title: str) -> None:
+    """Give axes the look of all figures, and a title at the left."""
+    axes.set_title(title, loc="left", fontsize=11, color=INK, fontweight="bold", parse_math=False)
+    axes.grid(color=GRID, linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set_color(GRID)
+    axes.tick_params(colors=MUTED, length=0)
+
+
 @functools.lru_cache(maxsize=1)
 def _known_glyphs() -> frozenset[int]:
     return frozenset(FT2Font(font_manager.findfont("DejaVu Sans")).get_charmap())
-
-
-def _shorten(text: str, length: int = 28) -> str:
-    return text if len(text) <= length else text[: length - 1] + "\u2026"
 
 
 def _number(value: Any, *, missing: float = math.nan) -> float:
@@ -259,7 +265,7 @@ def _draw_pair(
     train, val = (_column(rows, f"{split}/{key}", scale) for split in ("train", "val"))
     axes.plot(epochs, train, color=ORANGE, linestyle="--", marker=".", linewidth=1.6, label="train")
     axes.plot(epochs, val, color=BLUE, marker="o", markersize=3.5, linewidth=1.8, label="val")
-    _dress(axes, title)
+    dress_axes(axes, title)
     axes.legend(frameon=False)
 
 
@@ -282,12 +288,3 @@ def _print_counts(
         count = int(counts[row, column])
         size = font_size if count < 1000 else font_size - 2
         axes.text(column, row, str(count), ha="center", va="center", fontsize=size, color=color)
-
-
-def _dress(axes: Axes, title: str) -> None:
-    axes.set_title(title, loc="left", fontsize=11, color=INK, fontweight="bold")
-    axes.grid(color=GRID, linewidth=0.8)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.spines[["left", "bottom"]].set_color(GRID)
-    axes.tick_params(colors=MUTED, length=0)

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from praxiscope.data.images import ImageUnreadable
+from praxiscope.data.manifest import Manifest
 from praxiscope.data.media import decode_sample, hash_sample
 from praxiscope.evaluation.predictions import Predictions
 from praxiscope.stats.calibration import compute_softmax
@@ -94,7 +95,7 @@ def collect_failures(
     failures = []
     for row in chosen:
         ranked = np.argsort(-probs[row], kind="stable")[:3].tolist()
-        picture, absence = _read_thumbnail(ids[row], pictures)
+        picture, absence = read_thumbnail(ids[row], pictures)
         failures.append(
             Failure(
                 sample_id=ids[row],
@@ -110,6 +111,42 @@ def collect_failures(
             )
         )
     return Gallery(failures=tuple(failures), total=len(wrong), num_samples=len(preds))
+
+
+def find_pictures(manifest: Manifest | None, root: Path | None = None) -> Pictures:
+    """Return where the pictures of a manifest's samples are.
+
+    Args:
+        manifest: None knows no sample.
+        root: Folder that the paths are relative to, when the data has moved; None takes the manifest's own.
+    """
+    if manifest is None:
+        return Pictures(root=root, files={})
+    columns = (manifest.table[name].to_pylist() for name in ("sample_id", "path", "sha256"))
+    files = {sample_id: (path, sha256) for sample_id, path, sha256 in zip(*columns, strict=True)}
+    return Pictures(root=root or manifest.root, files=files)
+
+
+def read_thumbnail(sample_id: str, pictures: Pictures) -> tuple[str | None, str | None]:
+    """Return (``data:`` URI, None), or (None, why there is no picture)."""
+    if sample_id not in pictures.files:
+        return None, "not in the manifest"
+    if pictures.root is None:
+        return None, "data folder not known"
+    path, sha256 = pictures.files[sample_id]
+    try:
+        actual = hash_sample(pictures.root, path)
+    except ImageUnreadable as error:
+        return None, error.reason
+    except (OSError, ValueError):  # ValueError: a null character in the name
+        return None, "file not found"
+    if actual != sha256:
+        return None, "file has changed since the manifest was made"
+    try:
+        image = np.asarray(decode_sample(pictures.root, path, target_size=THUMBNAIL_SIDE))
+    except ImageUnreadable as error:
+        return None, f"unreadable: {error.reason}"
+    return encode_thumbnail(image), None
 
 
 def encode_thumbnail(image: npt.NDArray[np.uint8]) -> str:
@@ -130,25 +167,3 @@ def encode_thumbnail(image: npt.NDArray[np.uint8]) -> str:
         if len(content) <= THUMBNAIL_BYTES:
             break
     return "data:image/jpeg;base64," + base64.b64encode(content).decode("ascii")
-
-
-def _read_thumbnail(sample_id: str, pictures: Pictures) -> tuple[str | None, str | None]:
-    """Return (picture, None) or (None, reason)."""
-    if sample_id not in pictures.files:
-        return None, "not in the manifest"
-    if pictures.root is None:
-        return None, "data folder not known"
-    path, sha256 = pictures.files[sample_id]
-    try:
-        actual = hash_sample(pictures.root, path)
-    except ImageUnreadable as error:
-        return None, error.reason
-    except (OSError, ValueError):  # ValueError: a null character in the name
-        return None, "file not found"
-    if actual != sha256:
-        return None, "file has changed since the manifest was made"
-    try:
-        image = np.asarray(decode_sample(pictures.root, path, target_size=THUMBNAIL_SIDE))
-    except ImageUnreadable as error:
-        return None, f"unreadable: {error.reason}"
-    return encode_thumbnail(image), None

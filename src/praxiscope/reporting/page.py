@@ -87,6 +87,7 @@ def _build_environment() -> jinja2.Environment:
         count=wording.format_count,
         duration=wording.format_duration,
         size=wording.format_size,
+        points=wording.format_points,
         breakable=_allow_breaks,
     )
     return environment

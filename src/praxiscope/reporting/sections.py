@@ -21,6 +21,7 @@ from praxiscope.reporting.wording import (
     format_count,
     format_duration,
     format_interval,
+    format_parameters,
     format_percent,
     format_size,
 )
@@ -249,7 +250,7 @@ def build_cost(artefacts: Artefacts) -> tuple[Pair, ...]:
         ),
         (
             "Parameters",
-            _format_parameters(parameters) if parameters is not None else "not stored",
+            format_parameters(parameters) if parameters is not None else "not stored",
             str(model.get("name") or ""),
         ),
         (
@@ -317,7 +318,3 @@ def _list_twins(manifest: Manifest | None) -> tuple[Mapping[str, str], ...]:
 
 def _read_numbers(rows: Sequence[Mapping[str, Any]], key: str) -> list[float]:
     return [float(row[key]) for row in rows if row.get(key) is not None]
-
-
-def _format_parameters(count: int) -> str:
-    return f"{count / 1e6:.2f}{NARROW}M" if count >= 100_000 else format_count(count)

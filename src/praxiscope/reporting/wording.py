@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -28,9 +29,35 @@ def format_interval(score: Mapping[str, Any] | None) -> str:
     return f"{100 * score['low']:.1f}\u2013{100 * score['high']:.1f}{NARROW}%"
 
 
+def format_points(difference: float | None, digits: int = 1) -> str:
+    """Return a difference of two shares, ``-0.021``, in points: ``\u22122.1``; None as a dash."""
+    if difference is None:
+        return MISSING
+    shown = f"{100 * difference:+.{digits}f}".replace("-", "\u2212")
+    return shown[1:] if float(shown.replace("\u2212", "-")) == 0 else shown
+
+
+def format_p_value(p_value: float | None) -> str:
+    """Return a p-value as ``0.012`` or ``< 0.001``, and None as a dash."""
+    if p_value is None:
+        return MISSING
+    return f"<{NARROW}0.001" if p_value < 0.001 else f"{p_value:.2g}"
+
+
+def describe_p_value(p_value: float | None) -> str:
+    """Return a p-value for a sentence, ``p = 0.012`` or ``p < 0.001``."""
+    shown = format_p_value(p_value)
+    return f"p{NARROW}{shown}" if shown.startswith("<") else f"p{NARROW}={NARROW}{shown}"
+
+
 def format_count(value: int | None) -> str:
     """Return ``10710`` as ``10,710``, and None as a dash."""
     return MISSING if value is None else f"{value:,}"
+
+
+def format_parameters(count: int) -> str:
+    """Return ``11184207`` as ``11.18 M``."""
+    return f"{count / 1e6:.2f}{NARROW}M" if count >= 100_000 else format_count(count)
 
 
 def format_duration(seconds: float | None) -> str:
@@ -51,6 +78,23 @@ def format_size(mib: float | None) -> str:
     if mib is None:
         return MISSING
     return f"{mib:.0f}{NARROW}MiB" if mib < 1024 else f"{mib / 1024:.1f}{NARROW}GiB"
+
+
+def format_milliseconds(value: float | None) -> str:
+    """Return ``3.42`` as ``3.42 ms`` and ``431.7`` as ``432 ms``, and None as a dash."""
+    return MISSING if value is None else f"{_write_three(value)}{NARROW}ms"
+
+
+def format_millisecond_interval(figure: Mapping[str, Any] | None) -> str:
+    """Return the interval of a time as ``3.31-3.60 ms``, or an empty string where it has none."""
+    if figure is None or figure.get("low") is None or figure.get("high") is None:
+        return ""
+    return f"{_write_three(figure['low'])}\u2013{_write_three(figure['high'])}{NARROW}ms"
+
+
+def shorten(text: str, length: int = 28) -> str:
+    """Return at most ``length`` characters of a text, with an ellipsis where some were cut."""
+    return text if len(text) <= length else text[: length - 1] + "\u2026"
 
 
 def show_text(text: str) -> str:
@@ -134,6 +178,11 @@ def describe_joints(extensions: Sequence[Mapping[str, Any]]) -> list[tuple[int, 
         word = "continued" if each["to_epochs"] > each["from_epochs"] else "shortened"
         joints.append((int(each["at_epoch"]), f"{word} to {each['to_epochs']} epochs"))
     return joints
+
+
+def _write_three(value: float) -> str:
+    """Return a positive number with three digits, or all of them before the point."""
+    return f"{value:.{max(0, 2 - math.floor(math.log10(value)))}f}" if 0 < value < 100 else f"{value:,.0f}"
 
 
 def _quote(name: str) -> str:

@@ -24,7 +24,7 @@ from praxiscope.evaluation.predictions import (
 from praxiscope.evaluation.scores import compute_metrics
 from praxiscope.evaluation.text import format_test_report, write_per_class_csv, write_test_report
 from praxiscope.models.build import BuiltModel, rebuild_model
-from praxiscope.models.runtime import Normalizer, choose_device, choose_runtime, tune_allocator
+from praxiscope.models.runtime import Normalizer, Runtime, choose_device, choose_runtime, tune_allocator
 from praxiscope.models.state import compute_weights_sha256
 from praxiscope.recipe.load import load_recipe
 from praxiscope.recipe.schema import Recipe
@@ -133,6 +133,24 @@ def load_best(run: RunDir, recipe: Recipe, manifest: Manifest, watch: Watcher) -
     return built
 
 
+def choose_stored_runtime(environment: Mapping[str, Any], built: BuiltModel, device: str | None) -> Runtime:
+    """Return how a run computes: as its validation did; on another kind of device as suits that.
+
+    Args:
+        environment: of the run's ``run.json``.
+        built: the run's network.
+        device: as for ``train``.
+    """
+    where = choose_device(device)
+    same = where.type == str(environment["device"]).partition(":")[0]
+    return choose_runtime(
+        where,
+        precision=environment["precision"] if same else "auto",
+        channels_last=environment["memory_format"] == "channels_last",
+        family=built.card.family,
+    )
+
+
 def _predict(
     run: RunDir,
     recipe: Recipe,
@@ -144,20 +162,12 @@ def _predict(
     watch: Watcher,
 ) -> Predictions:
     run_json = run.read_run_json()
-    stored, without = run_json["environment"], frozenset(run_json.get("quarantined", []))
+    without = frozenset(run_json.get("quarantined", []))
     samples = build_sample_set(manifest, split, without=without)
     left_out = manifest.usable(split).num_rows - len(samples)
     if left_out:
         watch.note(f"{quantify(left_out, 'sample')} of {split} left out: unreadable in training (run.json).")
-    where = choose_device(device)
-    # The precision of training, as validation had it; on another kind of device the one that suits it.
-    same = where.type == str(stored["device"]).partition(":")[0]
-    runtime = choose_runtime(
-        where,
-        precision=stored["precision"] if same else "auto",
-        channels_last=stored["memory_format"] == "channels_last",
-        family=built.card.family,
-    )
+    runtime = choose_stored_runtime(run_json["environment"], built, device)
     weights_sha256 = compute_weights_sha256(built.module.state_dict())
     spec = build_input_spec(built, recipe, evaluation=True)
     with (

@@ -1,0 +1,165 @@
+"""One interface to whatever predicts: a run, an ONNX file, or a small network that asks a large one.
+
+No torch here: a :class:`Network` brings its own way to compute.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from praxiscope.data.transforms import EvalTransform
+from praxiscope.errors import IntegrityError
+from praxiscope.prediction.pictures import Picture
+from praxiscope.stats.calibration import compute_softmax
+
+Images = npt.NDArray[np.uint8]
+"""(B, S, S, 3), RGB in [0, 255]."""
+Logits = npt.NDArray[np.float32]
+"""(B, K), finite."""
+Compute = Callable[[Images], Logits]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Network:
+    """A network, and all that must be known to ask it.
+
+    Attributes:
+        label: what messages and tables call it.
+        source: the run's folder, or the ONNX file.
+        names: K label names, in the order of its logits.
+        transform: from a picture to its input; evaluation's.
+        compute: from inputs to logits.
+        batch_size: pictures of a forward pass.
+        weights_sha256: fingerprint of its weights; None for a foreign file, which has none.
+    """
+
+    label: str
+    source: Path
+    names: tuple[str, ...]
+    transform: EvalTransform
+    compute: Compute
+    batch_size: int
+    weights_sha256: str | None
+
+    def crop(self, picture: Picture) -> npt.NDArray[np.uint8]:
+        """Return a picture as the network's input, (S, S, 3), by the functions that evaluation uses.
+
+        Raises:
+            ImageUnreadable: the picture can't be decoded.
+        """
+        return self.transform(picture.decode(self.transform.decode_size))
+
+    def predict(self, images: Images) -> Logits:
+        """Return the logits of a batch.
+
+        Raises:
+            IntegrityError: as many logits as names were promised, and others came, or they are not finite.
+        """
+        logits = self.compute(images)
+        if logits.shape != (len(images), len(self.names)):
+            raise IntegrityError(
+                f"{self.source} gives logits of shape {logits.shape} for {len(images)} images and "
+                f"{len(self.names)} label names; give it the names of its own classes."
+            )
+        if not np.isfinite(logits).all():
+            raise IntegrityError(f"{self.source} gives logits that are not finite: its weights are damaged.")
+        return logits
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answers:
+    """What a predictor says about B pictures.
+
+    Attributes:
+        logits: (B, K), of the network that answered, in the order of the predictor's names.
+        answered_by: (B,) 0 for the first network, 1 for the second.
+        confidence: (B,) the first network's calibrated confidence, which decides who answers; None where it
+            decides nothing.
+    """
+
+    logits: Logits
+    answered_by: npt.NDArray[np.int64]
+    confidence: npt.NDArray[np.float64] | None
+
+
+class Predictor:
+    """A single network."""
+
+    def __init__(self, network: Network) -> None:
+        self._network = network
+
+    @property
+    def networks(self) -> tuple[Network, ...]:
+        """The networks, in the order in which they are asked."""
+        return (self._network,)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """K label names, in the order of the logits."""
+        return self._network.names
+
+    @property
+    def batch_size(self) -> int:
+        """Pictures to hand over at once."""
+        return self._network.batch_size
+
+    def crop(self, picture: Picture) -> npt.NDArray[np.uint8]:
+        """Return what the first network is fed, (S, S, 3).
+
+        Raises:
+            ImageUnreadable: the picture can't be decoded.
+        """
+        return self._network.crop(picture)
+
+    def answer(self, pictures: Sequence[Picture], crops: Images) -> Answers:
+        """Predict B pictures.
+
+        Args:
+            pictures: B.
+            crops: (B, S, S, 3), each of :meth:`crop`.
+        """
+        logits = self._network.predict(crops)
+        return Answers(logits=logits, answered_by=np.zeros(len(pictures), np.int64), confidence=None)
+
+
+class CascadePredictor(Predictor):
+    """A small network that answers alone where it is sure, and a large one for the other pictures.
+
+    Args:
+        small: asked first.
+        large: asked where the small network's confidence is below ``threshold``; only then does it see the
+            picture.
+        temperature: divides the small network's logits before the softmax that gives the confidence.
+        threshold: in (0, 1).
+    """
+
+    def __init__(self, small: Network, large: Network, *, temperature: float, threshold: float) -> None:
+        super().__init__(small)
+        self._large = large
+        self._temperature = temperature
+        self._threshold = threshold
+        place = {name: index for index, name in enumerate(large.names)}
+        self._order = np.array([place[name] for name in small.names])
+
+    @property
+    def networks(self) -> tuple[Network, ...]:
+        """The small network and the large one."""
+        return (self._network, self._large)
+
+    def answer(self, pictures: Sequence[Picture], crops: Images) -> Answers:
+        """Predict B pictures; the large network's logits come in the order of the small one's names."""
+        logits = self._network.predict(crops)
+        confidence = compute_softmax(logits / self._temperature).max(axis=1)
+        asked = np.flatnonzero(confidence < self._threshold)
+        for start in range(0, len(asked), self._large.batch_size):
+            rows = asked[start : start + self._large.batch_size]
+            again = np.stack([self._large.crop(pictures[row]) for row in rows])
+            logits[rows] = self._large.predict(again)[:, self._order]
+        answered_by = np.zeros(len(pictures), np.int64)
+        answered_by[asked] = 1
+        return Answers(logits=logits, answered_by=answered_by, confidence=confidence)
