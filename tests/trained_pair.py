@@ -23,8 +23,17 @@ class TrainedPair:
     large: RunDir
 
 
+_TRAINED: list[TrainedPair] = []
+
+
 def train_pair(root: Path) -> TrainedPair:
-    """Train both for an epoch, and evaluate them on val and test."""
+    """Train both for an epoch, and evaluate them on val and test; once in a process, wherever it is asked."""
+    if not _TRAINED:
+        _TRAINED.append(_train_both(root))
+    return _TRAINED[0]
+
+
+def _train_both(root: Path) -> TrainedPair:
     splits = {"train": 8, "val": 10, "test": 12}
     data = write_class_folders(root / "data", splits=splits, names=NAMES, size=120)
     runs = [

@@ -33,7 +33,7 @@ def _count_ticks(tmp_path):
     return whole, world
 
 
-@pytest.mark.parametrize("every", [7, pytest.param(1, marks=pytest.mark.soak)])
+@pytest.mark.parametrize("every", [13, pytest.param(1, marks=pytest.mark.soak)])
 def test_killed_at_any_point_it_gives_the_same_ranking(every, tmp_path):
     (tmp_path / "whole").mkdir()
     whole, world = _count_ticks(tmp_path / "whole")
@@ -49,7 +49,7 @@ def test_killed_at_any_point_it_gives_the_same_ranking(every, tmp_path):
 def test_killed_many_times_it_gives_the_same_ranking(tmp_path):
     (tmp_path / "whole").mkdir()
     whole, world = _count_ticks(tmp_path / "whole")
-    for round_number in range(20):
+    for round_number in range(8):
         rng = random.Random(round_number)
         folder = tmp_path / str(round_number)
         folder.mkdir()
@@ -61,7 +61,7 @@ def test_a_torn_line_is_decided_again_and_the_same(tmp_path):
     whole, _ = _count_ticks(tmp_path)
     ledger = tmp_path / "ledger.jsonl"
     lines = ledger.read_bytes().splitlines(keepends=True)
-    for keep in range(1, len(lines)):
+    for keep in range(1, len(lines), 3):
         ledger.write_bytes(b"".join(lines[:keep]) + lines[keep][: len(lines[keep]) // 2])
         assert _decisions(lead_simulated(World(costs=make_costs(5)), tmp_path, max_epochs=8)) == _decisions(
             whole

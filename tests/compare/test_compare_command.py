@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+import re
+from pathlib import Path
 
 import pytest
 from compared_models import Model
@@ -99,3 +101,13 @@ def test_problems_end_with_their_exit_code(files, tmp_path, capsys):
     later = str(Model(start=100, recipe="later").write(tmp_path / "later.parquet"))
     assert run([files[0], later]) == 4
     assert "--common" in capsys.readouterr().err
+
+
+def test_the_worked_example_of_the_docs_runs(tmp_path, monkeypatch, capsys):
+    page = Path(__file__).parents[2] / "docs" / "compare.md"
+    code = re.search(r"^```python\n(.*?)^```", page.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+    monkeypatch.chdir(tmp_path)
+    exec(compile(code.group(1), "compare.md", "exec"), {})
+    printed = capsys.readouterr().out
+    assert printed.startswith(("large is better than small by", "small and large can't be told apart"))
+    assert (tmp_path / "compared" / "comparison.html").is_file()

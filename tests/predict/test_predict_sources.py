@@ -100,7 +100,7 @@ def test_earlier_output_inside_a_source_is_left_out(tmp_path):
     found = find_items([str(tmp_path)], exclude=tmp_path / "out")
     assert [item.name for item in found.items] == ["a.png"]
     assert found.notes == (f"1 file in {tmp_path / 'out'} left out: earlier output.",)
-    with pytest.raises(UsageError, match="all it has \(1 file\) lies in"):
+    with pytest.raises(UsageError, match=r"all it has \(1 file\) lies in"):
         find_items([str(tmp_path / "out")], exclude=tmp_path / "out")
 
 

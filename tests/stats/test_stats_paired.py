@@ -8,14 +8,14 @@ import math
 import numpy as np
 import pytest
 from scipy.stats import binomtest, fisher_exact
-from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score, log_loss
+from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score, top_k_accuracy_score
 from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.proportion import confint_proportions_2indep
 
 from praxiscope.stats.bootstrap import bootstrap_cells, bootstrap_scores, draw_counts
-from praxiscope.stats.calibration import compute_sample_losses
-from praxiscope.stats.confusion import compute_confusion
+from praxiscope.stats.calibration import compute_calibration, compute_sample_losses, compute_softmax
+from praxiscope.stats.confusion import compute_confusion, compute_scores
 from praxiscope.stats.groups import DRAWS, permute_values
 from praxiscope.stats.paired import (
     compare_replicates,
@@ -30,6 +30,7 @@ from praxiscope.stats.paired import (
 from praxiscope.stats.paired_bootstrap import Answers, bootstrap_contestants
 from praxiscope.stats.proportions import fisher_p_values, newcombe_interval, smallest_unpaired_difference
 from praxiscope.stats.significance import adjust_holm
+from praxiscope.stats.topk import compute_topk
 
 # ------------------------------------------------------------------------------ exact tests
 
@@ -88,7 +89,7 @@ def test_smallest_sign_flip_p_is_reached():
 
 def test_holm_equals_statsmodels():
     rng = np.random.default_rng(2)
-    for _ in range(50):
+    for _ in range(12):  # statsmodels takes a tenth of a second each
         raw = rng.random(rng.integers(1, 40)) ** 3
         assert adjust_holm(raw) == pytest.approx(multipletests(raw, method="holm")[1], abs=1e-12)
 
@@ -194,14 +195,6 @@ def test_replicates_without_seeds_are_the_paired_t_test():
     assert found.degrees_of_freedom == pytest.approx(199)
     same = compare_replicates(first, first, np.arange(200))
     assert (same.difference, same.p_value) == (0.0, 1.0)
-
-
-def simulate_seeds(rng, *, seeds, n, sd):
-    """Draw right and wrong answers of several seeds, whose accuracies spread by sd around 0.8."""
-    ease = rng.normal(0, 1, n)
-    shifts = rng.normal(0, sd, seeds)
-    chance = np.clip(0.8 + 0.15 * ease[None, :] + shifts[:, None], 0, 1)
-    return chance, ease
 
 
 def test_false_verdicts_of_recipes_that_are_equal_are_five_percent_at_most():
@@ -413,8 +406,44 @@ def test_drawing_from_many_values_needs_little_memory():
     assert peak < 40 * 2**20
 
 
-def test_loss_of_a_uniform_guess_is_scikit_learns():
-    targets, (a,) = make_answers(np.random.default_rng(15), 200, 4, (1.0,))
-    found = bootstrap_contestants(targets, [[a]], 4, resamples=10)[0]
-    assert found.value("brier") == pytest.approx(a.losses.brier.mean(), abs=1e-12)
-    assert log_loss([0, 1], [[0.25] * 4, [0.25] * 4], labels=range(4)) == pytest.approx(math.log(4))
+# ------------------------------------------------------------------------------ 200 random tables
+
+
+def test_200_random_tables_agree_with_scikit_learn_and_torchmetrics():
+    import torch
+    from torchmetrics.functional.classification import multiclass_calibration_error
+
+    rng = np.random.default_rng(16)
+    for _ in range(200):
+        k, n = int(rng.integers(3, 12)), int(rng.integers(20, 200))
+        targets, logits = rng.integers(k, size=n), rng.normal(0, 2, (n, k))
+        probs = compute_softmax(logits)
+        preds = logits.argmax(axis=1)
+        seen = np.union1d(targets, preds)
+        assert compute_scores(compute_confusion(targets, preds, k)).macro_f1 == pytest.approx(
+            f1_score(targets, preds, average="macro", labels=seen), abs=1e-12
+        )
+        top = int(rng.integers(1, k))
+        assert compute_topk(logits, targets, top) == pytest.approx(
+            top_k_accuracy_score(targets, logits, k=top, labels=range(k)), abs=1e-12
+        )
+        theirs = multiclass_calibration_error(
+            torch.from_numpy(probs),
+            torch.from_numpy(targets),
+            num_classes=k,
+            n_bins=15,
+            norm="l1",
+            validate_args=False,
+        )
+        ours = compute_calibration(logits, targets).ece
+        # torchmetrics sums in single precision whatever it is given; the plain loop doesn't.
+        assert ours == pytest.approx(float(theirs), abs=1e-6)
+        assert ours == pytest.approx(loop_ece(probs.max(axis=1), preds == targets), abs=1e-12)
+
+
+def loop_ece(confidences, correct):
+    gaps = []
+    for index in range(15):
+        inside = [i for i, value in enumerate(confidences) if index / 15 < value <= (index + 1) / 15]
+        gaps.append(abs(math.fsum(confidences[i] for i in inside) - sum(correct[i] for i in inside)))
+    return math.fsum(gaps) / len(confidences)

@@ -27,6 +27,7 @@ class Display:
 
     def __init__(self) -> None:
         self._spoke = time.monotonic()
+        self._pace = _Pace()
 
     def __enter__(self) -> Self:
         return self
@@ -44,9 +45,10 @@ class Display:
             self._say(format_progress(progress))
 
     def phase(self, text: str, done: int, total: int) -> None:
-        """Print a phase's state, now and then."""
+        """Print a phase's state, now and then; a total of 0 stands for no end."""
+        eta = self._pace.estimate(text, done, total)
         if time.monotonic() - self._spoke >= _PLAIN_EVERY_S:
-            self._say(f"{text}: {done:,} of {total:,}")
+            self._say(f"{text}: {done:,} of {total:,}{eta}" if total else f"{text}: {done:,}")
 
     def epoch(self, row: Mapping[str, float | int]) -> None:
         """Print an epoch's figures."""
@@ -56,6 +58,24 @@ class Display:
         self._spoke = time.monotonic()
         sys.stderr.write(text + "\n")
         sys.stderr.flush()
+
+
+class _Pace:
+    """How fast a phase goes, since it began."""
+
+    def __init__(self) -> None:
+        self._text = ""
+        self._start = (0, 0.0)
+
+    def estimate(self, text: str, done: int, total: int) -> str:
+        """Return ``  ETA 12 s``; nothing where there is nothing to go by or to wait for."""
+        now = time.monotonic()
+        if text != self._text or done < self._start[0]:
+            self._text, self._start = text, (done, now)
+        gone, seconds = done - self._start[0], now - self._start[1]
+        if not gone or seconds < 1 or done >= total:
+            return ""
+        return f"  ETA {format_duration((total - done) * seconds / gone)}"
 
 
 class Live(Display):
@@ -93,9 +113,12 @@ class Live(Display):
 
     def phase(self, text: str, done: int, total: int) -> None:
         """Move the bar of a phase."""
-        self._move(text, done, total, f"{done:,}/{total:,}" if total > 1 else "")
+        eta = self._pace.estimate(text, done, total)
+        self._move(
+            text, done, total or None, f"{done:,}/{total:,}{eta}" if total > 1 else f"{done:,}" * (not total)
+        )
 
-    def _move(self, title: str, done: int, total: int, figures: str) -> None:
+    def _move(self, title: str, done: int, total: int | None, figures: str) -> None:
         if self._task is None or title != self._title:
             if self._task is not None:
                 self._bars.remove_task(self._task)

@@ -89,14 +89,15 @@ def find_items(sources: Sequence[str], *, exclude: Path | None = None) -> Found:
     return Found(items=tuple(items), notes=tuple(notes))
 
 
-def natural_key(path: PurePath | str) -> tuple[tuple[int, int | str, str], ...]:
+def natural_key(path: PurePath | str) -> tuple[tuple[tuple[int, int | str], ...], str]:
     """Return a sort key under which ``frame2`` comes before ``frame10``.
 
     >>> sorted(["f10.jpg", "F2.jpg", "f1.jpg"], key=natural_key)
     ['f1.jpg', 'F2.jpg', 'f10.jpg']
     """
-    parts = _DIGITS.split(path.as_posix() if isinstance(path, PurePath) else path)
-    return tuple((0, int(part), part) if part.isdecimal() else (1, part.casefold(), part) for part in parts)
+    text = path.as_posix() if isinstance(path, PurePath) else path
+    parts = _DIGITS.split(text)
+    return tuple((0, int(part)) if part.isdecimal() else (1, part.casefold()) for part in parts), text
 
 
 def _find(source: str, *, prefix: bool) -> tuple[list[Item], list[str]]:
@@ -185,7 +186,10 @@ def _is_below(path: Path, folder: Path) -> bool:
 
 def _describe_nothing(source: str, found: int, exclude: Path | None) -> str:
     if found:
-        return f"{source}: all it has ({quantify(found, 'file')}) lies in {exclude}, where the output goes; choose another -o."
+        return (
+            f"{source}: all it has ({quantify(found, 'file')}) lies in {exclude}, where the output goes; "
+            "choose another -o."
+        )
     if Path(source).is_file():
         return f"{source} is taken for a list of paths, one a line, but holds no path."
     if Path(source).expanduser().is_dir():

@@ -84,8 +84,8 @@ def measure_model(
         Its profile, and the bench with the sessions that passed.
     """
     budget = Budget(plan.budget_s)
-    bench = _set_up(subject, plan, folder, budget, progress)
-    _open_all(bench)
+    bench = set_up_bench(subject, plan, folder, budget, progress)
+    open_runtimes(bench)
     bench.say("decode, preprocess, model, postprocess")
     stages = time_stages(
         subject.pipeline, subject.sample_paths, bench.sessions[BASELINE], seconds=_STAGES * plan.budget_s
@@ -135,8 +135,8 @@ def _repeat_last(sizes: tuple[int, ...]) -> Iterator[int]:
 # ------------------------------------------------------------------------------------ files and sessions
 
 
-def _set_up(subject: Subject, plan: Plan, folder: Path, budget: Budget, progress: Progress) -> Bench:
-    """Write the model and its images where runtimes find them."""
+def set_up_bench(subject: Subject, plan: Plan, folder: Path, budget: Budget, progress: Progress) -> Bench:
+    """Write the model and its images where runtimes find them; arguments as of `measure_model`."""
     material = Material(
         folder=folder,
         section=subject.section.model_dump(mode="json"),
@@ -178,8 +178,8 @@ def _limit(bounds: tuple[int, int], seconds: float, image_s: float) -> int:
     return max(least, min(most, int(seconds / max(image_s, 1e-9))))
 
 
-def _open_all(bench: Bench) -> None:
-    """Open each runtime and compare its outputs with eager's."""
+def open_runtimes(bench: Bench) -> None:
+    """Open each runtime and compare its outputs with eager's; fills ``profiles`` and ``sessions``."""
     expected: Logits | None = None
     for runtime in find_runtimes(bench.plan.runtimes):
         name = runtime.name

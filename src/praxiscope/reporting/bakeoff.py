@@ -145,7 +145,7 @@ def render_bakeoff(result: Mapping[str, Any], *, picture: bytes) -> str:
         "cuts": [describe_cut(cut) for cut in result["cuts"]],
         "comparison": result["comparison"],
     }
-    return render_page(context, template="bakeoff.html.j2")
+    return render_page(context, template="bakeoff.html.j2", styles=("report.css", "bakeoff.css"))
 
 
 def describe_outcome(result: Mapping[str, Any]) -> str:

@@ -221,7 +221,7 @@ def draw_counts(counts: IntArray, *, resamples: int, width: int = 1, seed: int) 
 
     That is a multinomial draw, whatever the number of samples. Its cost is one binomial draw a kind, so kinds
     of at most `RARE` samples are drawn together, and then one by one among them: the same distribution, a
-    few times as fast for 10,000 samples of 100 classes (benchmarks/statistics.py).
+    few times as fast for 10,000 samples of 100 classes (benchmarks/stats.py).
 
     Args:
         counts: (C,) samples of each kind, at least 1.

@@ -16,7 +16,7 @@ def find_pareto(costs: npt.ArrayLike, scores: npt.ArrayLike) -> npt.NDArray[np.b
         scores: (N,), larger is better.
 
     Returns:
-        (N,) booleans. A choice with a NaN can't be ranked and is never marked.
+        (N,) booleans. A choice with a NaN or infinity is never marked.
 
     Raises:
         ValueError: Different lengths.
@@ -30,7 +30,7 @@ def find_pareto(costs: npt.ArrayLike, scores: npt.ArrayLike) -> npt.NDArray[np.b
     if len(cost) != len(score):
         raise ValueError(f"{len(cost)} costs and {len(score)} scores don't pair up")
     points = np.hstack([cost, -score])
-    marked = ~np.isnan(points).any(axis=1)
+    marked: npt.NDArray[np.bool_] = np.isfinite(points).all(axis=1)
     for index in np.flatnonzero(marked):
         no_worse = (points <= points[index]).all(axis=1)
         better = (points < points[index]).any(axis=1)

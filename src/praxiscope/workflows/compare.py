@@ -23,6 +23,7 @@ from praxiscope.comparison.tables import CountTable
 from praxiscope.comparison.unpaired import compare_counts
 from praxiscope.errors import DataError, UsageError
 from praxiscope.reporting.comparison.build import build_comparison_page
+from praxiscope.reporting.comparison.figures import write_comparison_figures
 from praxiscope.runs import atomic
 
 RESAMPLES = 10_000
@@ -92,6 +93,7 @@ def compare(  # noqa: PLR0913 - one parameter a flag
         atomic.write_text(folder / name, text)
     if page:
         root = None if data is None else Path(data).expanduser()
+        write_comparison_figures(content, folder)
         build_comparison_page(content, folder, costs=profile, data_root=root)
     return replace(result, folder=folder)
 

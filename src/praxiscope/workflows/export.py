@@ -185,6 +185,6 @@ def _explain_loss(difference: Difference, path: Path, split: str) -> str:
     low, value, high = (100 * each for each in (difference.low, difference.value, difference.high))
     return (
         f"{path} was not written: in 8 bits it loses {-value:.1f} points of top-1 on {difference.n} {split} "
-        f"samples ({low:+.1f} to {high:+.1f}); {100 * LOSS_ALLOWED:g} is allowed. Export without --int8, or keep it "
-        "with --force."
+        f"samples ({low:+.1f} to {high:+.1f}); {100 * LOSS_ALLOWED:g} is allowed. Export without --int8, or "
+        "keep it with --force."
     )

@@ -131,13 +131,14 @@ def predict(
     result = record.finish(interrupted=stop.requested)
     if stop.requested:
         raise Interrupted(
-            f"Stopped after {quantify(result.pictures, 'picture')}; what was predicted is in {folder}. The same "
-            "command starts anew."
+            f"Stopped after {quantify(result.pictures, 'picture')}; what was predicted is in {folder}. "
+            "The same command starts anew."
         )
     if not result.pictures:
         first = result.failures[0]
         raise DataError(
-            f"None of {quantify(len(found.items), 'file')} could be read, for example {first.item.shown}: {first.reason}"
+            f"None of {quantify(len(found.items), 'file')} could be read, for example "
+            f"{first.item.shown}: {first.reason}"
         )
     return result
 

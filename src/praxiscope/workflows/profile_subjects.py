@@ -121,7 +121,8 @@ def open_run(run: RunDir, plan: Plan, *, label: str, data: Path | None, watch: W
 
     Raises:
         IntegrityError: no sound checkpoint.
-        DataError: the data aren't there, or the split is empty.
+        UsageError: the data folder isn't there.
+        DataError: the split is empty.
     """
     recipe, manifest = load_recipe(run.recipe), read_manifest(run.manifest)
     manifest = manifest.with_root(data if data is not None else manifest.root)
@@ -129,7 +130,6 @@ def open_run(run: RunDir, plan: Plan, *, label: str, data: Path | None, watch: W
     without = run.read_run_json().get("quarantined", [])
     samples = build_sample_set(manifest, plan.split, without=without)
     training = _find_training(manifest, without, plan.split)
-    _require_file(samples)
     accuracy, correct, notes = _read_accuracy(run, built, plan)
     if recipe.evaluate.flip:
         notes = (*notes, "evaluate.flip is on: the accuracy is that of two passes, the times are of one.")
@@ -170,11 +170,6 @@ def _find_training(manifest: Manifest, without: Sequence[str], split: str) -> tu
         raise DataError(
             f"int8 is calibrated on training images, never on {split} images, and there are none. {problem}"
         ) from problem
-
-
-def _require_file(samples: SampleSet) -> None:
-    if not samples.root.is_dir():
-        raise DataError(f"The run's data folder {samples.root} is not there; --data names where it is now.")
 
 
 def _read_accuracy(

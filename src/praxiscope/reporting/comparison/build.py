@@ -93,13 +93,14 @@ def _name(result: Mapping[str, Any]) -> str:
 
 
 def _list_facts(result: Mapping[str, Any]) -> list[str]:
-    samples = result["samples"]
-    split = SPLIT_NAMES.get(result["split"], result["split"])
-    facts = [f"{format_count(samples.get('n'))} {split} samples", f"{len(result['names'])} classes"]
+    samples, split = result["samples"], result["split"]
+    kind = "" if split is None else f" {SPLIT_NAMES.get(split, split)}"  # a confusion matrix has no split
+    facts = [f"{format_count(samples.get('n'))}{kind} samples", f"{len(result['names'])} classes"]
     if samples.get("grouped"):
         facts.append(f"{format_count(samples['num_groups'])} groups")
     created = datetime.fromisoformat(result["created"]).astimezone(UTC)
-    return [*facts, f"head {result['head']}", f"{created:%Y-%m-%d %H:%M} UTC"]
+    head = [f"head {result['head']}"] if result["head"] is not None else []
+    return [*facts, *head, f"{created:%Y-%m-%d %H:%M} UTC"]
 
 
 def _list_sections(result: Mapping[str, Any], *, has_seeds: bool, has_costs: bool) -> list[tuple[str, str]]:

@@ -94,6 +94,7 @@ class PairView:
     sentences: tuple[str, ...]
     figures: tuple[FigureRow, ...]
     figure_scale: Scale
+    has_clean: bool
     classes: tuple[ClassRow, ...]
     class_scale: Scale
     class_sentence: str
@@ -130,6 +131,7 @@ def build_pair(
         sentences=_describe_pair(pair),
         figures=_build_figures(result, pair, figure_scale),
         figure_scale=figure_scale,
+        has_clean=pair["differences"].get("clean") is not None,
         classes=tuple(_build_class(row, class_scale) for row in deltas.rows),
         class_scale=class_scale,
         class_sentence=_describe_classes(deltas.told_apart, deltas.total, len(deltas.rows), deltas.undefined),
@@ -240,10 +242,9 @@ def _build_class(row: ClassDelta, scale: Scale) -> ClassRow:
 def _describe_classes(told_apart: int, total: int, shown: int, undefined: int) -> str:
     if not total:
         return "No class has samples, so there is no difference by class."
-    verb = "class differs" if told_apart == 1 else "classes differ"
-    sentence = (
-        f"{format_count(told_apart)} of {format_count(total)} {verb} beyond chance after Holm's correction."
-    )
+    verb = "differs" if told_apart == 1 else "differ"
+    share = f"{format_count(told_apart)} of {format_count(total)} classes"
+    sentence = f"{share} {verb} beyond chance after Holm's correction."
     if shown < total:
         sentence += f" The {shown} largest differences are shown; per_class.csv holds all."
     if undefined:

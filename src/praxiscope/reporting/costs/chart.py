@@ -180,7 +180,8 @@ def compute_log_ticks(low: float, high: float) -> tuple[float, ...]:
         ]
         if len(ticks) <= 8:
             break
-    return tuple(ticks)
+    # Over less than an octave such values may all lie outside; equal steps read well there.
+    return tuple(ticks) if len(ticks) > 1 else compute_ticks(low, high, wanted=4)
 
 
 def _choose_axes(points: Sequence[CostPoint], cost_limit: float | None, floor: float | None) -> _Axes:

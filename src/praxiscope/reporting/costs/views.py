@@ -29,12 +29,6 @@ from praxiscope.reporting.wording import (
 )
 
 STAGES = ("decode", "preprocess", "model", "postprocess")
-STAGE_NAMES = {
-    "decode": "decode",
-    "preprocess": "preprocess",
-    "model": "model",
-    "postprocess": "postprocess",
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,6 +113,7 @@ class CostView:
     undrawn: str
     models: tuple[ModelCosts, ...]
     stages: tuple[StageBar, ...]
+    stage_names: tuple[str, ...]
     machine: tuple[tuple[str, str], ...]
 
 
@@ -140,6 +135,7 @@ def build_cost_view(profile: Mapping[str, Any]) -> CostView:
         undrawn=_describe_undrawn(entries),
         models=tuple(_build_model(entry, colours, profile.get("choice") or {}) for entry in entries),
         stages=_build_stages(entries),
+        stage_names=STAGES,
         machine=tuple(_flatten(profile.get("machine") or {})),
     )
 
@@ -158,13 +154,15 @@ def _describe_limits(constraints: Mapping[str, Any] | None) -> str:
 
 def _describe_undrawn(entries: Sequence[Mapping[str, Any]]) -> str:
     """Name what ran and has no accuracy, so that its absence from the picture isn't silent."""
+    ran = [
+        (entry, runtime) for entry in entries for runtime in entry["runtimes"] if runtime["status"] == "ok"
+    ]
     absent = [
         f"{entry['model']} in {runtime['runtime']}"
-        for entry in entries
-        for runtime in entry["runtimes"]
-        if runtime["status"] == "ok" and read_accuracy(entry, runtime) is None
+        for entry, runtime in ran
+        if read_accuracy(entry, runtime) is None
     ]
-    if not absent:
+    if len(absent) in (0, len(ran)):
         return ""
     listed = ", ".join(absent[:6]) + (f" and {len(absent) - 6} more" if len(absent) > 6 else "")
     return f"Not drawn, as the accuracy wasn't measured: {listed}."
@@ -253,16 +251,16 @@ def _build_row(
         agreement=format_percent(runtime.get("agreement")),
         accuracy=MISSING if accuracy is None else format_percent(accuracy.value),
         accuracy_interval="" if accuracy is None else format_interval(vars(accuracy)),
-        accuracy_note=_describe_accuracy_difference(runtime.get("accuracy_difference")),
+        accuracy_note=_describe_accuracy_difference(runtime, is_known=accuracy is not None),
     )
 
 
-def _describe_accuracy_difference(found: Mapping[str, Any] | None) -> str:
-    difference = read_estimate(found)
-    if difference is None:
-        return ""
-    ends = f"{format_points(difference.low)} to {format_points(difference.high)}"
-    return f"{format_points(difference.value)} points ({ends})"
+def _describe_accuracy_difference(runtime: Mapping[str, Any], *, is_known: bool) -> str:
+    difference = read_estimate(runtime.get("accuracy_difference"))
+    if difference is not None:
+        ends = f"{format_points(difference.low)} to {format_points(difference.high)}"
+        return f"{format_points(difference.value)} points ({ends}) to eager"
+    return "" if not is_known or runtime.get("accuracy") else "the model's, not measured here"
 
 
 def _read_value(figure: Any) -> float | None:
@@ -317,7 +315,7 @@ def _build_stage_bar(
     segments, start = [], 0.0
     for stage, value in times.items():
         width = 100.0 * value / longest
-        note = f"{STAGE_NAMES[stage]}: {format_milliseconds(value)}"
+        note = f"{stage}: {format_milliseconds(value)}"
         segments.append(Segment(stage=stage, start=round(start, 2), width=round(width, 2), note=note))
         start += width
     quantiles = [[(stages.get(stage) or {}).get(key) for key in ("p50", "p90")] for stage in STAGES]
