@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import subprocess
 import sys
 
@@ -167,3 +168,23 @@ def test_a_runtime_by_name_brings_eager_along():
     assert [each.name for each in find_runtimes(("openvino",))] == ["eager-fp32", "openvino"]
     with pytest.raises(UsageError, match=r"No runtime is called 'onnx'\. Did you mean"):
         find_runtimes(("onnx",))
+
+
+def test_nothing_is_sent_and_nothing_written_to_the_users_home(tmp_path):
+    code = (
+        "import os, socket, sys\n"
+        "def refuse(*_): raise AssertionError('the network was touched')\n"
+        "socket.socket.connect = socket.getaddrinfo = refuse\n"
+        "before = dict(os.environ)\n"
+        "from praxiscope.profiling.runtimes import no_telemetry\n"
+        "nncf = no_telemetry.import_nncf()\n"
+        "from openvino_telemetry import Telemetry\n"
+        "sys.exit(Telemetry().consent or before != dict(os.environ))\n"
+    )
+    environment = {**os.environ, "HOME": str(tmp_path), "USERPROFILE": str(tmp_path)}
+    environment.pop("CI", None)
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert list(tmp_path.rglob("*openvino*")) == []

@@ -30,7 +30,7 @@ def find_pareto(costs: npt.ArrayLike, scores: npt.ArrayLike) -> npt.NDArray[np.b
     if len(cost) != len(score):
         raise ValueError(f"{len(cost)} costs and {len(score)} scores don't pair up")
     points = np.hstack([cost, -score])
-    marked: npt.NDArray[np.bool_] = np.isfinite(points).all(axis=1)
+    marked = np.asarray(np.isfinite(points).all(axis=1), dtype=np.bool_)
     for index in np.flatnonzero(marked):
         no_worse = (points <= points[index]).all(axis=1)
         better = (points < points[index]).any(axis=1)

@@ -5,17 +5,16 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
-import os
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from praxiscope.models.onnx_file import INPUT_NAME
 from praxiscope.profiling.material import Images, Material
+from praxiscope.profiling.runtimes.no_telemetry import import_nncf, import_openvino
 from praxiscope.profiling.runtimes.onnxruntime import OnnxRuntimeSession, prepare_onnx
 from praxiscope.profiling.runtimes.openvino import OpenVinoSession
 from praxiscope.profiling.runtimes.session import Precision, Session, explain_missing
@@ -84,9 +83,9 @@ class OpenVinoInt8:
         path = _openvino_path(material)
         if path.is_file():
             return
-        import openvino
-
-        nncf = _import_nncf()
+        openvino = import_openvino()
+        with _silenced():
+            nncf = import_nncf()
         images = np.load(material.calibration)
         with _silenced():
             quantized = nncf.quantize(
@@ -179,21 +178,6 @@ def _static_path(material: Material) -> Path:
 
 def _openvino_path(material: Material) -> Path:
     return material.folder / "openvino-int8.xml"
-
-
-def _import_nncf() -> Any:
-    """Import nncf without the usage figures that it would send to its makers."""
-    before = os.environ.get("NNCF_CI")
-    os.environ["NNCF_CI"] = "1"
-    try:
-        with _silenced():
-            import nncf
-    finally:
-        if before is None:
-            del os.environ["NNCF_CI"]
-        else:
-            os.environ["NNCF_CI"] = before
-    return nncf
 
 
 @contextlib.contextmanager

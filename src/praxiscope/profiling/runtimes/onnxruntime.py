@@ -10,6 +10,7 @@ import numpy as np
 from praxiscope.errors import EnvironmentProblem
 from praxiscope.models.onnx_file import INPUT_NAME, OUTPUT_NAME, write_onnx
 from praxiscope.profiling.material import Images, Logits, Material
+from praxiscope.profiling.runtimes.no_telemetry import import_onnxruntime
 from praxiscope.profiling.runtimes.session import Precision, Session, explain_missing
 
 _ERRORS_ONLY = 3
@@ -24,7 +25,7 @@ class OnnxRuntimeSession:
     """
 
     def __init__(self, path: Path, *, threads: int) -> None:
-        import onnxruntime
+        onnxruntime = import_onnxruntime()
         from onnxruntime.capi import onnxruntime_pybind11_state as state
 
         options = onnxruntime.SessionOptions()

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from praxiscope.profiling.material import Images, Logits, Material
+from praxiscope.profiling.runtimes.no_telemetry import import_openvino
 from praxiscope.profiling.runtimes.onnxruntime import prepare_onnx
 from praxiscope.profiling.runtimes.session import Precision, Session, explain_missing
 
@@ -22,9 +23,7 @@ class OpenVinoSession:
     """
 
     def __init__(self, path: Path, *, threads: int, hint: str) -> None:
-        import openvino
-
-        core = openvino.Core()
+        core = import_openvino().Core()
         settings = {
             "INFERENCE_PRECISION_HINT": hint,
             "INFERENCE_NUM_THREADS": threads,
@@ -70,9 +69,7 @@ class OpenVinoBf16:
         missing = OpenVino().explain_absence()
         if missing is not None:
             return missing
-        import openvino
-
-        if "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        if "BF16" in import_openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
             return None
         return "this CPU has no native bfloat16, so OpenVINO offers none"
 
