@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from class_folders import write_class_folders
+from praxiscope.runs.rundir import RunDir
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -24,6 +25,14 @@ def noise_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """36 training, 12 validation, 12 test images of three classes; tests change copies only."""
     splits = {"train": 12, "val": 4, "test": 4}
     return write_class_folders(tmp_path_factory.mktemp("noise"), splits=splits, names=("clap", "run", "wave"))
+
+
+@pytest.fixture(scope="session")
+def small_run(tmp_path_factory: pytest.TempPathFactory, noise_folder: Path) -> RunDir:
+    """A run of two epochs that was evaluated on the test split."""
+    from small_runs import train_small
+
+    return train_small(noise_folder, tmp_path_factory.mktemp("runs"))
 
 
 @pytest.fixture

@@ -60,6 +60,8 @@ LIGHT = (
     "data.build",
     "workflows.report",
     "workflows.check",
+    "workflows.compare",
+    "workflows.predict",
 )
 
 

@@ -23,8 +23,14 @@ if TYPE_CHECKING:
     from praxiscope.recipe.schema import Recipe as Recipe
     from praxiscope.runs.find import find_run as find_run
     from praxiscope.runs.rundir import RunDir as RunDir
+    from praxiscope.workflows.bakeoff import bakeoff as bakeoff
+    from praxiscope.workflows.cascade import cascade as cascade
     from praxiscope.workflows.check import check_data as check_data
+    from praxiscope.workflows.compare import compare as compare
     from praxiscope.workflows.evaluate import evaluate as evaluate
+    from praxiscope.workflows.export import export as export
+    from praxiscope.workflows.predict import predict as predict
+    from praxiscope.workflows.profile import profile as profile
     from praxiscope.workflows.report import report as report
     from praxiscope.workflows.train import train as train
     from praxiscope.workflows.verify import verify as verify
@@ -36,10 +42,16 @@ _HOMES = {
     "Predictions": "evaluation.predictions",
     "Recipe": "recipe.schema",
     "RunDir": "runs.rundir",
+    "bakeoff": "workflows.bakeoff",
+    "cascade": "workflows.cascade",
     "check_data": "workflows.check",
+    "compare": "workflows.compare",
     "evaluate": "workflows.evaluate",
+    "export": "workflows.export",
     "find_run": "runs.find",
     "load_recipe": "recipe.load",
+    "predict": "workflows.predict",
+    "profile": "workflows.profile",
     "report": "workflows.report",
     "train": "workflows.train",
     "verify": "workflows.verify",

@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from praxiscope.bakeoff.actions import ContestantFailed, OutOfTime, Trained
-from praxiscope.bakeoff.bench import Bench
-from praxiscope.bakeoff.budget import BudgetClock
-from praxiscope.bakeoff.ledger import Ledger
-from praxiscope.bakeoff.plan import Costs, Rules
-from praxiscope.bakeoff.ranking import build_result
-from praxiscope.bakeoff.referee import lead
+from praxiscope.tournament.actions import ContestantFailed, OutOfTime, Trained
+from praxiscope.tournament.bench import Bench
+from praxiscope.tournament.budget import BudgetClock
+from praxiscope.tournament.ledger import Ledger
+from praxiscope.tournament.plan import Costs, Rules
+from praxiscope.tournament.ranking import build_result
+from praxiscope.tournament.referee import lead
 
 
 class Killed(BaseException):

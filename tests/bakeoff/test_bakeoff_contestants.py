@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from praxiscope.bakeoff.budget import BudgetClock, format_time, parse_budget
-from praxiscope.bakeoff.contestants import choose_contestants
 from praxiscope.errors import UsageError
 from praxiscope.recipe.load import compute_recipe_differences, dump_recipe, load_recipe
+from praxiscope.tournament.budget import BudgetClock, format_time, parse_budget
+from praxiscope.tournament.contestants import choose_contestants
 
 TINY = ("test_resnet", "test_vit", "test_efficientnet")
 

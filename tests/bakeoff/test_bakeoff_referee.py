@@ -10,8 +10,8 @@ import re
 import pytest
 from simulated_bakeoff import World, lead_simulated, make_costs
 
-from praxiscope.bakeoff.budget import parse_budget
 from praxiscope.errors import EnvironmentProblem, UsageError
+from praxiscope.tournament.budget import parse_budget
 
 
 @pytest.fixture(autouse=True)

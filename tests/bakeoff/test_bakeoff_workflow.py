@@ -14,12 +14,12 @@ from pathlib import Path
 
 import pytest
 
-from praxiscope.bakeoff.actions import ContestantFailed
 from praxiscope.cli.bakeoff_command import format_ranking
 from praxiscope.cli.main import main
 from praxiscope.errors import DataError, Diverged, EnvironmentProblem, Preempted, UsageError
 from praxiscope.recipe.load import compute_recipe_differences, load_recipe
 from praxiscope.runs.rundir import RunDir
+from praxiscope.tournament.actions import ContestantFailed
 from praxiscope.training.watch import Silent
 from praxiscope.workflows import bakeoff_trainings
 from praxiscope.workflows.bakeoff import bakeoff, resume_bakeoff

@@ -95,7 +95,7 @@ def bakeoff(  # noqa: PLR0913, PLR0917 - one parameter a flag
 
 def format_ranking(content: Mapping[str, Any]) -> str:
     """Return the ranking as a table, with the time box at its foot."""
-    from praxiscope.bakeoff.budget import format_time
+    from praxiscope.tournament.budget import format_time
 
     rows = content["ranking"]
     width = max(len("model"), *(len(row["contestant"]) for row in rows))

@@ -107,6 +107,7 @@ def _start_session(path: Path, threads: int) -> Any:
     import onnxruntime
     from onnxruntime.capi import onnxruntime_pybind11_state as states
 
+    onnxruntime.disable_telemetry_events()  # Windows builds send usage data otherwise
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 3  # warnings about the graph's optimisation concern its writer

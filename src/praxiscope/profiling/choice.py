@@ -198,6 +198,11 @@ def _refuse(reason: str) -> Choice:
     return Choice(model=None, runtime=None, reason=reason)
 
 
+def _round(value: float) -> str:
+    """Write a rate with three digits, without an exponent."""
+    return f"{value:.3g}" if value < 100 else f"{float(f'{value:.3g}'):,.0f}"
+
+
 # ------------------------------------------------------------------------------------ recommendation
 
 
@@ -220,10 +225,10 @@ def recommend(candidates: Sequence[Candidate], *, cpu: str, threads: int) -> tup
     )
     edge = min(equals, key=lambda each: each.cost)
     server = max(equals, key=lambda each: each.images_per_s)
-    rate = f"in batches of {server.batch_size} {server.images_per_s:.3g}"
+    rate = f"{_round(server.images_per_s)} images/s in batches of {server.batch_size}"
     sentences = [
         f"One image at a time (an edge device): {edge.name}, {basis}: {describe_cost(edge)}.",
-        f"Many images at once (a server): {server.name}, {basis}: {rate} images/s.",
+        f"Many images at once (a server): {server.name}, {basis}: {rate}.",
     ]
     measured = [each for each in equals if each.peak_memory_mib is not None]
     if edge in measured:

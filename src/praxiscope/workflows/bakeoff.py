@@ -9,13 +9,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from praxiscope.bakeoff.bench import Bench
-from praxiscope.bakeoff.budget import BudgetClock, parse_budget
-from praxiscope.bakeoff.contestants import Contestant, choose_contestants
-from praxiscope.bakeoff.ledger import LEDGER_NAME, Entry, Ledger
-from praxiscope.bakeoff.plan import Rules
-from praxiscope.bakeoff.ranking import build_result
-from praxiscope.bakeoff.referee import lead
 from praxiscope.data.build import build_manifest
 from praxiscope.data.manifest import Manifest
 from praxiscope.data.pack import open_pack
@@ -27,6 +20,13 @@ from praxiscope.recipe.schema import Recipe
 from praxiscope.reporting.bakeoff import write_bakeoff
 from praxiscope.runs.environment import mask_command
 from praxiscope.runs.lock import RunLock, read_lock
+from praxiscope.tournament.bench import Bench
+from praxiscope.tournament.budget import BudgetClock, parse_budget
+from praxiscope.tournament.contestants import Contestant, choose_contestants
+from praxiscope.tournament.ledger import LEDGER_NAME, Entry, Ledger
+from praxiscope.tournament.plan import Rules
+from praxiscope.tournament.ranking import build_result
+from praxiscope.tournament.referee import lead
 from praxiscope.training.watch import Silent, Watcher
 from praxiscope.workflows.bakeoff_trainings import Trainings
 

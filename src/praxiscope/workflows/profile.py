@@ -24,6 +24,7 @@ from praxiscope.profiling.plan import Plan, Subject
 from praxiscope.profiling.result import Constraints, ModelProfile, ProfileResult
 from praxiscope.profiling.runtimes.catalog import BASELINE, find_runtimes
 from praxiscope.reporting.costs.build import build_profile_page
+from praxiscope.reporting.costs.figures import write_profile_figures
 from praxiscope.runs import atomic
 from praxiscope.runs.environment import count_cores, describe_environment
 from praxiscope.runs.rundir import RunDir
@@ -238,6 +239,7 @@ def _write(result: ProfileResult, output: Path | str | None, runs: Path) -> Path
     content = result.to_dict()
     atomic.write_json(folder / "profile.json", content)
     atomic.write_text(folder / "profile.csv", format_csv(result))
+    write_profile_figures(content, folder)
     build_profile_page(content, folder)
     return folder.absolute()
 

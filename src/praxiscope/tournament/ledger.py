@@ -11,9 +11,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from praxiscope.bakeoff.budget import BudgetClock
 from praxiscope.errors import UsageError
 from praxiscope.runs.rows import append_row, read_rows
+from praxiscope.tournament.budget import BudgetClock
 
 LEDGER_NAME = "ledger.jsonl"
 

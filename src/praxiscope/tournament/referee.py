@@ -1,6 +1,6 @@
 """Who goes on, who is out, and when it ends: decisions of a bake-off, each from lines of its ledger.
 
-Nothing is trained here: :class:`~praxiscope.bakeoff.actions.Actions` does that. What came back is written
+Nothing is trained here: :class:`~praxiscope.tournament.actions.Actions` does that. What came back is written
 down, and decided from what is written. Started again on the same ledger, everything that stands there is
 passed over, so a bake-off that was killed ends with the ranking of one that wasn't.
 
@@ -13,14 +13,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
-from praxiscope.bakeoff.actions import ContestantFailed, OutOfTime
-from praxiscope.bakeoff.bench import Bench
-from praxiscope.bakeoff.budget import format_time
-from praxiscope.bakeoff.finals import judge, run_finals, test_finalists
-from praxiscope.bakeoff.ledger import Entry
-from praxiscope.bakeoff.plan import Costs, Plan, Rung, describe_shortage, make_plan
-from praxiscope.bakeoff.ranking import order_by_figure
 from praxiscope.errors import UsageError
+from praxiscope.tournament.actions import ContestantFailed, OutOfTime
+from praxiscope.tournament.bench import Bench
+from praxiscope.tournament.budget import format_time
+from praxiscope.tournament.finals import judge, run_finals, test_finalists
+from praxiscope.tournament.ledger import Entry
+from praxiscope.tournament.plan import Costs, Plan, Rung, describe_shortage, make_plan
+from praxiscope.tournament.ranking import order_by_figure
 
 _COSTS = ("session_s", "epoch_s", "test_s")
 

@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
-from praxiscope.bakeoff.plan import Costs
 from praxiscope.errors import PraxiscopeError
+from praxiscope.tournament.plan import Costs
 
 Stage = Literal["rungs", "finals"]
 

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from praxiscope.bakeoff.actions import OutOfTime
-from praxiscope.bakeoff.bench import Bench
-from praxiscope.bakeoff.budget import format_time
-from praxiscope.bakeoff.ledger import Entry
-from praxiscope.bakeoff.plan import Costs, Plan, count_round, find_largest, settle_final
+from praxiscope.tournament.actions import OutOfTime
+from praxiscope.tournament.bench import Bench
+from praxiscope.tournament.budget import format_time
+from praxiscope.tournament.ledger import Entry
+from praxiscope.tournament.plan import Costs, Plan, count_round, find_largest, settle_final
 
 Runs = dict[str, list[str]]
 """Contestant -> the runs that count."""

@@ -6,11 +6,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Literal
 
-from praxiscope.bakeoff.actions import Actions, ContestantFailed, Stage
-from praxiscope.bakeoff.budget import BudgetClock, format_time
-from praxiscope.bakeoff.ledger import Entry, Ledger
-from praxiscope.bakeoff.plan import Costs, Rules
 from praxiscope.errors import EnvironmentProblem, UsageError
+from praxiscope.tournament.actions import Actions, ContestantFailed, Stage
+from praxiscope.tournament.budget import BudgetClock, format_time
+from praxiscope.tournament.ledger import Entry, Ledger
+from praxiscope.tournament.plan import Costs, Rules
 
 
 @dataclass(frozen=True, kw_only=True)

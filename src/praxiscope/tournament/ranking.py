@@ -7,7 +7,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-from praxiscope.bakeoff.ledger import Entry, Ledger
+from praxiscope.tournament.ledger import Entry, Ledger
 
 
 def order_by_figure(results: Mapping[str, Entry], *, mode: Literal["max", "min"]) -> list[str]:

@@ -15,8 +15,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from praxiscope.bakeoff.budget import format_time
 from praxiscope.errors import UsageError
+from praxiscope.tournament.budget import format_time
 
 PLANNED_SHARE = 0.9
 """Share of the budget that a plan fills. A calibration of a few batches tells an epoch's time to within some
