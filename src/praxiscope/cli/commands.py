@@ -124,16 +124,18 @@ def demo(
         bool, typer.Option("--quick", help="Two epochs each, to see that everything works.")
     ] = False,
 ) -> None:
-    """Render stage images, train a CNN and a ViT on them, evaluate both, write a report of each."""
+    """Render stage images, train a CNN and a ViT on them, evaluate both, write reports, compare them."""
     from praxiscope.cli.display import open_display
     from praxiscope.workflows.demo import run_demo
 
     with open_display() as display:
-        results = run_demo(output, images=images, quick=quick, watch=display)
-    for name, result in results.items():
-        typer.echo(f"{name}: {_headline(result.metrics)}")
-    for name, result in results.items():
-        typer.echo(f"Report of {name}: {result.run.report}")
+        result = run_demo(output, images=images, quick=quick, watch=display)
+    for name, one in result.evaluations.items():
+        typer.echo(f"{name}: {_headline(one.metrics)}")
+    typer.echo(result.comparison.to_dict()["verdict"])
+    for name, one in result.evaluations.items():
+        typer.echo(f"Report of {name}: {one.run.report}")
+    typer.echo(f"Comparison: {output / 'comparison' / 'comparison.html'}")
 
 
 def _headline(metrics: Mapping[str, Any]) -> str:

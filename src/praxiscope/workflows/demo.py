@@ -1,12 +1,15 @@
-"""Demo: the main job on the embedded data, from nothing to two reports."""
+"""Demo: the main job on the embedded data, from nothing to two reports and a verdict."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
+from praxiscope.comparison.result import ComparisonResult
 from praxiscope.data.stage.dataset import StageSpec, write_stage_images
 from praxiscope.recipe.load import load_recipe
 from praxiscope.training.watch import Silent, Watcher
+from praxiscope.workflows.compare import compare
 from praxiscope.workflows.evaluate import EvaluationResult, evaluate
 from praxiscope.workflows.report import report
 from praxiscope.workflows.train import train
@@ -16,19 +19,26 @@ RECIPES = ("demo-cnn", "demo-vit")
 ACTIONS = ("hold_umbrella", "jump", "kick", "pick_up", "run", "sit_down", "sleep", "sweep")
 
 
+@dataclass(frozen=True, kw_only=True)
+class DemoResult:
+    """What the demo found."""
+
+    evaluations: dict[str, EvaluationResult]
+    """Each recipe's evaluation."""
+    comparison: ComparisonResult
+    """The second recipe against the first."""
+
+
 def run_demo(
     output: Path, *, images: int = 1200, quick: bool = False, watch: Watcher | None = None
-) -> dict[str, EvaluationResult]:
-    """Render stage images, train a CNN and a ViT on them, evaluate both on unseen performers, report.
+) -> DemoResult:
+    """Render stage images, train a CNN and a ViT, evaluate both on unseen performers, report, compare.
 
     Args:
-        output: gets ``stage-<images>/`` and ``runs/``; data that are there already are used again.
+        output: gets ``stage-<images>/``, ``runs/`` and ``comparison/``; data that are there already are used again.
         images: training images, shared evenly among the classes.
         quick: two epochs each.
         watch: follows progress.
-
-    Returns:
-        Each recipe's evaluation.
     """
     watch = watch or Silent()
     spec = StageSpec(
@@ -46,4 +56,6 @@ def run_demo(
         run = train(load_recipe(name, overrides), data=data, output=output / "runs", watch=watch)
         results[name] = evaluate(run, watch=watch)
         report(run)
-    return results
+    watch.note("--- comparison")
+    comparison = compare([result.run.path for result in results.values()], output=output / "comparison")
+    return DemoResult(evaluations=results, comparison=comparison)
