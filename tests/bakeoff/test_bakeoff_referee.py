@@ -147,6 +147,24 @@ def test_a_slower_machine_gives_shorter_finals_or_fewer_rungs(models, speed, cut
     assert len(result["final"]["names"]) == 2
 
 
+def test_stand_ins_of_a_rung_that_time_ran_out_in_are_ranked_by_the_rung_before(tmp_path):
+    calls = []
+
+    def slow_from_the_second_of_rung_2(_model, work):
+        calls.append(work)
+        return 40.0 if len(calls) > 6 else 1.0
+
+    world = World(costs=make_costs(5), speed=slow_from_the_second_of_rung_2)
+    result = lead_simulated(world, tmp_path, max_epochs=500)
+    assert [cut["what"] for cut in result["cuts"]] == ["rungs", "epochs"]
+    assert result["final"]["stands_in"]
+    (rung,) = result["rungs"]
+    assert {run["epochs"] for run in result["runs"]} > {rung["epochs"]}, "one was trained further"
+    for row in result["ranking"][:2]:
+        assert row["epochs"] == rung["epochs"]
+        assert row["value"] == rung["figures"][row["contestant"]]["value"]
+
+
 def test_finals_that_would_be_shorter_than_the_halving_are_left_out(tmp_path):
     world = World(costs=make_costs(4), speed=lambda _model, _work: 2.2)
     result = lead_simulated(world, tmp_path, max_epochs=500, seeds=1)

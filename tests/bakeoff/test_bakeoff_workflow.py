@@ -259,6 +259,8 @@ def test_slips_are_named_before_anything_is_made(noise_folder, photos, tmp_path)
     [
         (["--models", "a,b"], "A bake-off needs --models A,B,C, --data DIR and --budget TIME"),
         (["--resume", "runs/x", "--budget", "60m"], "leave the other flags out"),
+        (["--resume", "runs/x", "--max-epochs", "9"], "leave the other flags out"),
+        (["--resume", "runs/x", "--seeds", "5"], "leave the other flags out"),
         (["--models", "test_vit,test_resnet", "--data", ".", "--budget", "60"], "--budget '60': write hours"),
     ],
 )

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from praxiscope.comparison.cascade import Costs, Wish, pair_predictions, plan_cascade
+from praxiscope.comparison.cascade_costs import read_costs
 from praxiscope.errors import DataError, UsageError
 from praxiscope.evaluation.predictions import HeadOutputs, PredictionsInfo, build_predictions
 from praxiscope.stats.bootstrap import bootstrap_means
@@ -157,6 +158,25 @@ def test_planned_figures_mostly_fall_inside():
     assert max(inside.values()) < 60
 
 
+def test_plan_and_find_agree_as_often_as_the_level_says():
+    """A tenth as many validation as test samples: the interval of test alone would rarely hold the plan."""
+    agree, inside = {"accuracy": 0, "cost_ms": 0}, 0
+    for seed in range(60):
+        val, test = draw_pair(2 * seed, 200, "val"), draw_pair(2 * seed + 1, 2000, "test")
+        confirmed = plan_cascade(val, test, COSTS, Wish(threshold=0.7), resamples=200).figures["confirmed"]
+        inside += confirmed["planned_cost_inside"]
+        for key in agree:
+            agree[key] += confirmed["differences"][key]["agree"]
+    assert min(agree.values()) >= 0.85 * 60
+    assert inside < 0.7 * 60
+    harder = draw_pair(1, 2000, "test", hard=0.9)
+    other = plan_cascade(draw_pair(0, 2000, "val"), harder, COSTS, Wish(threshold=0.7)).figures
+    gap = other["confirmed"]["differences"]["cost_ms"]
+    assert gap["value"] == other["confirmed"]["cost_ms"]["value"] - other["plan"]["cost_ms"]["value"]
+    assert gap["agree"] is False
+    assert gap["low"] > 0
+
+
 def test_intervals_are_by_group():
     """Twenty copies of each sample are one sample: the interval must not shrink."""
     single = draw_pair(1, 60, "test", groups=[f"g{i}" for i in range(60)])
@@ -184,3 +204,8 @@ def test_calibration_is_told_before_and_after():
     probabilities = compute_softmax(val.small.logits() / plan.temperature)
     own = probabilities[np.arange(300), val.targets]
     assert told["val"]["nll_after"] == pytest.approx(-np.log(own).mean(), rel=1e-6)
+
+
+def test_costs_that_are_a_folder_are_named(tmp_path):
+    with pytest.raises(UsageError, match=r"there is no such file; name the profile\.json"):
+        read_costs(tmp_path, tmp_path / "small", tmp_path / "large")

@@ -266,6 +266,7 @@ def test_the_command_line_shows_plan_and_test_side_by_side(pair: TrainedPair, tm
         "planned on val",
         "found on test",
         "planned is inside",
+        "found - planned",
         "small alone, test",
         "large alone, test",
     ):

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from compared_models import Model
 
+from praxiscope.cli.compare_command import show_comparison
 from praxiscope.cli.main import main
 
 A = Model(skill=1.6, noise_seed=1, recipe="model-a")
@@ -101,6 +102,27 @@ def test_problems_end_with_their_exit_code(files, tmp_path, capsys):
     later = str(Model(start=100, recipe="later").write(tmp_path / "later.parquet"))
     assert run([files[0], later]) == 4
     assert "--common" in capsys.readouterr().err
+    assert run([files[0], str(tmp_path / "missing.csv")]) == 2
+    assert "missing.csv: there is no such file" in capsys.readouterr().err.replace("\n", "")
+    assert run([*files, "-o", later, "--no-page"]) == 2
+    assert "a file is there; give the name of a folder" in capsys.readouterr().err
+
+
+def test_of_many_classes_the_largest_differences_of_both_signs_are_printed(capsys):
+    rows = [
+        {"name": f"c{index}", "support": 9, "first": 0.5, "second": 0.5 + 0.01 * index, "told_apart": True,
+         "difference": 0.01 * index, "low": None, "high": None, "p_holm": 0.01}
+        for index in (*range(-12, 0), 30)
+    ]  # fmt: skip
+    pair = {"first": "a", "second": "b", "per_class": rows, "confusion_differences": [], "agreement": None}
+    show_comparison(
+        {"verdict": "v", "notes": [], "contestants": [], "pairs": [pair], "oracle": None, "ensembles": [],
+         "samples": {"n": 9}, "paired": True, "split": None, "head": None}
+    )  # fmt: skip
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "told apart (13 of 13; the 12 largest differences)" in printed
+    assert "c30" in printed
+    assert "c-1 " not in printed
 
 
 def test_the_worked_example_of_the_docs_runs(tmp_path, monkeypatch, capsys):

@@ -18,6 +18,7 @@ from praxiscope.comparison.contestants import read_contestants
 from praxiscope.comparison.evidence import weigh
 from praxiscope.comparison.headline import Plan
 from praxiscope.errors import DataError, UsageError
+from praxiscope.recipe.load import dump_recipe, load_recipe
 from praxiscope.stats.paired import mcnemar_p_values
 from praxiscope.workflows.compare import compare
 
@@ -368,7 +369,21 @@ def test_another_recipe_or_other_data_is_another_contestant(tmp_path):
     ]
     content = compare([run.path for run in runs], output=tmp_path / "out", **QUICK).to_dict()
     assert [one["kind"] for one in content["contestants"]] == ["run", "run"]
+    assert any("their recipes differ in train.epochs (3 / 9)." in note for note in content["notes"])
+    longer = Model(noise_seed=2, recipe="model-a", n=250).write_run(tmp_path, seed=3)
+    paths = [runs[0].path, longer.path]
+    notes = compare(paths, output=tmp_path / "2", common=True, **QUICK).notes
+    assert any(note.endswith("aren't seeds of one recipe: they have other data.") for note in notes)
     assert any("Each contestant is one trained model" in note for note in content["notes"])
+
+
+def test_a_run_from_before_a_recipe_key_is_a_seed_of_the_same_recipe(tmp_path):
+    runs = [Model(noise_seed=s, recipe="model-a").write_run(tmp_path, seed=s) for s in range(2)]
+    runs.append(B.write_run(tmp_path, epochs=5))
+    runs[1].recipe.write_text(dump_recipe(load_recipe(runs[1].recipe)), encoding="utf-8")
+    assert "seed: null" in runs[1].recipe.read_text(encoding="utf-8"), "data.seed, at its default"
+    contestants = read_contestants([run.path for run in runs])
+    assert [len(one.members) for one in contestants] == [2, 1]
 
 
 # ------------------------------------------------------------------------------ sources

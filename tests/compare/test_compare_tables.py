@@ -14,6 +14,7 @@ from statsmodels.stats.multitest import multipletests
 
 from praxiscope.comparison.foreign import read_foreign
 from praxiscope.errors import DataError
+from praxiscope.stats.paired import paired_interval
 from praxiscope.workflows.compare import compare
 
 A = Model(skill=1.6, noise_seed=1, recipe="model-a")
@@ -86,6 +87,25 @@ def test_malformed_tables_are_refused_with_the_reason(tmp_path, header, rows, me
         read_foreign(path)
 
 
+def test_labels_that_differ_in_capitals_alone_are_told(tmp_path):
+    rows = [["1,run,run", "2,walk,walk"], ["1,run,Run", "2,walk,walk"]]
+    paths = [write_csv(tmp_path / f"{i}.csv", "id,target,pred", part) for i, part in enumerate(rows)]
+    notes = compare(paths, output=tmp_path / "out", **QUICK).notes
+    told = [note for note in notes if "capitals" in note]
+    assert len(told) == 1
+    assert told[0].startswith("1 answers 'Run' ('run'): no sample has such a label")
+
+
+def test_models_that_never_differ_have_an_interval_and_equal_accuracies(tmp_path):
+    rows = [f"{index},{'run' if index % 2 else 'walk'},run" for index in range(40)]
+    paths = [write_csv(tmp_path / f"{name}.csv", "id,target,pred", rows) for name in "ab"]
+    content = compare(paths, output=tmp_path / "out", **QUICK).to_dict()
+    assert "with n = 40: their top-1 accuracy is the same (b minus a: 95 % " in content["verdict"]
+    told = content["pairs"][0]["differences"]["all"]["top1"]
+    low, high = paired_interval(0, 0, 40)
+    assert (told["low"], told["value"], told["high"]) == (pytest.approx(low), 0, pytest.approx(high))
+
+
 def test_a_certain_wrong_answer_has_a_finite_loss(tmp_path):
     path = write_csv(tmp_path / "t.csv", "id,target,prob_a,prob_b", ["1,a,0,1", "2,b,0,1"])
     assert np.isfinite(read_foreign(path).logits).all()
@@ -112,6 +132,7 @@ def test_confusion_matrices_are_compared_unpaired_and_say_so(tmp_path):
     assert content["paired"] is False
     assert content["verdict"].startswith("Unpaired comparison: model-b is better than model-a")
     assert content["notes"][0].startswith("UNPAIRED")
+    assert content["verdict"].count("npaired") == 1
     assert "pairing would be stronger" in content["notes"][0]
     assert "unpaired" in told["test"]["name"]
     assert told["mcnemar"] is told["agreement"] is told["repairs"] is content["oracle"] is None
@@ -191,6 +212,12 @@ def test_malformed_matrices_are_refused(tmp_path, text, message):
         ({"a": {"recall": 0.5, "support": 10}}, "label 'a' lacks a number for recall, precision or support"),
         ({"a": {"recall": 0.333, "precision": 0.5, "support": 10}}, "give no whole number of right answers"),
         ({"names": ["a", "b"], "confusion": [[1, 2]]}, "'confusion' must be a square table of counts"),
+        ({"names": ["a", "b"], "confusion": [[1, 2], [3]]}, "'confusion' must be a square table of counts"),
+        ({"names": None, "confusion": [[1]]}, "'confusion' must be a square table of counts"),
+        ({"names": ["a", "a "], "confusion": [[1, 0], [0, 1]]}, "'names' must be different .* 'a'"),
+        ({"a": {"recall": 0.5, "precision": 0, "support": 10}}, "recall 0.5 and precision 0, which can't"),
+        ({"a": {"recall": 1, "precision": 1, "support": float("inf")}}, "give no whole number"),
+        ({"a": {"recall": 0, "precision": 0, "support": 0}}, "the support of every label is 0"),
     ],
 )
 def test_malformed_json_is_refused(tmp_path, content, message):

@@ -17,6 +17,7 @@ from html_reader import read_page
 from invented_profile import make_profile
 from page_safety import assert_only_known_elements, assert_policy_fits
 from payloads import PAYLOADS
+from praxiscope.comparison.unpaired import UNPAIRED_NOTE
 from praxiscope.data.manifest import Manifest, build_table, write_manifest
 from praxiscope.reporting.comparison.build import build_comparison_page
 from praxiscope.reporting.comparison.charts import format_change, scale_differences, scale_scores
@@ -108,6 +109,9 @@ def test_unpaired_is_loud_and_shows_no_samples(tmp_path: Path) -> None:
     assert "1,890 samples 15 classes 2026-01-05" in page.text, "counts have neither a split nor a head"
     text = page.section("result")
     assert text.index("Unpaired comparison") < text.index("vit_b16 is better")
+    noted = make_unpaired() | {"notes": [UNPAIRED_NOTE, "Another note."]}
+    assert "Another note." in read(noted, tmp_path).text
+    assert UNPAIRED_NOTE not in read(noted, tmp_path).text, "the banner says it"
     assert not {"repairs", "together"} & set(page.inside)
     assert "The test that decides: two proportions, p < 0.001." in page.text
     assert_only_known_elements(page)

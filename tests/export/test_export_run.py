@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
+
 import numpy as np
 import onnx
 import pytest
 
 from praxiscope.cli.main import main
-from praxiscope.errors import IntegrityError, UsageError
+from praxiscope.errors import DataError, EnvironmentProblem, IntegrityError, UsageError
 from praxiscope.models.onnx_file import read_onnx_card
 from praxiscope.profiling.result import Difference
+from praxiscope.profiling.runtimes.onnxruntime import OnnxRuntimeSession
+from praxiscope.runs.rundir import RunDir
 from praxiscope.workflows import export as export_workflow
+from praxiscope.workflows import profile_subjects
 from praxiscope.workflows.export import export
 
 
@@ -60,6 +66,33 @@ def test_eight_bits_that_lose_more_than_a_point_are_refused_unless_forced(small_
     with pytest.raises(IntegrityError, match=r"loses 2.0 points of top-1 on 900 val samples .* --force"):
         export(small_run, tmp_path / "int8.onnx", int8=True)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_that_averages_mirror_images_is_exported_so(small_run, tmp_path):
+    run = RunDir.open(Path(shutil.copytree(small_run.path, tmp_path / "tiny" / small_run.path.name)))
+    recipe = run.recipe.read_text(encoding="utf-8")
+    assert "flip: false" in recipe
+    run.recipe.write_text(recipe.replace(" flip: false", " flip: true"), encoding="utf-8")
+    path = export(run, tmp_path / "model.onnx").path
+    plain = export(small_run, tmp_path / "plain.onnx").path
+    images = np.random.default_rng(0).normal(size=(3, 3, 32, 32)).astype(np.float32)
+    once, mirrored = OnnxRuntimeSession(plain, threads=1), np.ascontiguousarray(images[..., ::-1])
+    given = OnnxRuntimeSession(path, threads=1)(images)
+    np.testing.assert_allclose(given, (once(images) + once(mirrored)) / 2, atol=1e-5)
+    assert np.abs(given - once(images)).max() > 1e-4
+
+
+def test_without_training_images_only_eight_bits_are_refused(small_run, tmp_path, monkeypatch):
+    monkeypatch.setattr(profile_subjects, "_find_training", lambda *_arguments: ())
+    with pytest.raises(DataError, match=r"this run has none\. Export without --int8"):
+        export(small_run, tmp_path / "int8.onnx", int8=True)
+    assert export(small_run, tmp_path / "model.onnx").path.is_file()
+
+
+def test_a_folder_that_cannot_be_made_is_named(small_run, tmp_path):
+    (tmp_path / "taken").write_text("mine", encoding="utf-8")
+    with pytest.raises(EnvironmentProblem, match=r"Can't make the folder .*taken"):
+        export(small_run, tmp_path / "taken" / "model.onnx")
 
 
 def test_other_names_and_splits_are_refused(small_run, tmp_path):

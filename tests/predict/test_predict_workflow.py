@@ -166,6 +166,25 @@ def test_a_rerun_replaces_what_was_there(pair: TrainedPair, tmp_path):
     assert left == ["mine.txt", "predictions.json", "summary.json"]
 
 
+def test_a_slip_leaves_an_earlier_prediction_alone(pair: TrainedPair, tmp_path):
+    picture, out = pair.data / "test" / "run" / "001.jpg", tmp_path / "out"
+    predict(pair.small.path, picture, output=out, settings=QUICK)
+    before = hash_tree(out)
+    with pytest.raises(UsageError, match="--format 'cvs'"):
+        predict(pair.small.path, picture, output=out, settings=replace(QUICK, formats=("cvs",)))
+    assert hash_tree(out) == before
+
+
+def test_a_summary_of_another_program_is_no_earlier_prediction(pair: TrainedPair, tmp_path):
+    (tmp_path / "annotated").mkdir()
+    (tmp_path / "annotated" / "mine.txt").write_text("keep", encoding="utf-8")
+    (tmp_path / "summary.json").write_text('{"labels": 3}', encoding="utf-8")
+    before = hash_tree(tmp_path)
+    with pytest.raises(UsageError, match=r"annotated, summary\.json that no prediction wrote"):
+        predict(pair.small.path, pair.data / "test" / "run", output=tmp_path, settings=QUICK)
+    assert hash_tree(tmp_path) == before
+
+
 def test_output_inside_the_source_is_not_read_again(pair: TrainedPair, tmp_path):
     source = tmp_path / "in"
     source.mkdir()

@@ -75,7 +75,17 @@ def test_memory_that_was_not_measured_keeps_no_limit():
 
 def test_a_runtime_that_was_not_measured_is_named():
     choice = choose([build("a", 5, right=700)], Constraints(runtime="openvino"))
-    assert choice.reason == "No model was measured in the runtime 'openvino'; measured: eager-fp32."
+    assert choice.reason == (
+        "No model can be chosen in the runtime 'openvino'; those to choose from: eager-fp32."
+    )
+    int8 = choose([build("a", 5, right=700)], Constraints(runtime="openvino-int8"))
+    assert int8.reason.endswith("An int8 runtime needs its own accuracy: --accuracy.")
+
+
+def test_a_p90_without_an_upper_end_is_not_called_a_bound():
+    few = Candidate(**{**vars(build("a", 5, right=700)), "p90_bounded": False})
+    assert "too few calls to bound p90, about 6" in choose([few], Constraints(max_latency_ms=50)).reason
+    assert "p90 at most 6" in choose([build("a", 5, right=700)], Constraints(max_latency_ms=50)).reason
 
 
 def test_without_accuracies_the_quickest_is_taken_and_that_is_said():

@@ -171,8 +171,23 @@ def test_more_samples_tell_smaller_differences_and_too_few_tell_none():
 
 def test_the_smallest_unpaired_difference_is_larger_than_the_paired_one():
     unpaired = smallest_unpaired_difference((1475, 1890), (1604, 1890))
-    assert unpaired == pytest.approx(2.8016 * math.sqrt(0.8146 * 0.1854 * 2 / 1890), rel=1e-3)
+    # The continuity correction adds 1 / n.
+    plain = 2.8016 * math.sqrt(0.8146 * 0.1854 * 2 / 1890)
+    assert unpaired == pytest.approx(plain + 1 / 1890, rel=2e-3)
     assert unpaired > smallest_difference(1890, 0.2)
+
+
+def test_the_smallest_unpaired_difference_is_found_in_80_percent_of_experiments():
+    rng = np.random.default_rng(11)
+    for trials, share in ((60, 0.75), (1000, 0.9)):
+        gap = smallest_unpaired_difference((round(share * trials), trials), (round(share * trials), trials))
+        hits = [rng.binomial(trials, share + side * gap / 2, 1500) for side in (-1, 1)]
+        found = fisher_p_values((hits[0], trials), (hits[1], trials)) < 0.05
+        assert found.mean() == pytest.approx(0.8, abs=0.035)
+    # Not 0 where all answers are right, never above 1, and none where so few could tell nothing.
+    assert 0.2 < smallest_unpaired_difference((20, 20), (20, 20)) < 0.6
+    assert smallest_unpaired_difference((2, 4), (2, 4)) <= 1
+    assert np.isnan(smallest_unpaired_difference((1, 1), (0, 1)))
 
 
 def test_the_design_effect_of_copies_is_their_number():

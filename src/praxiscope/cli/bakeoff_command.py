@@ -11,6 +11,8 @@ import typer
 
 from praxiscope.cli.arguments import LATEST, collect_overrides, split_names
 
+_DEFAULTS = ("same-recipe", 3, 2)  # mode, seeds, finalists
+
 
 def bakeoff(  # noqa: PLR0913, PLR0917 - one parameter a flag
     models: Annotated[
@@ -25,12 +27,12 @@ def bakeoff(  # noqa: PLR0913, PLR0917 - one parameter a flag
     ] = None,
     mode: Annotated[
         str, typer.Option(metavar="MODE", help="same-recipe, or best-recipe: each model by its own.")
-    ] = "same-recipe",
+    ] = _DEFAULTS[0],
     recipe: Annotated[
         str | None, typer.Option(metavar="NAME", help="Recipe of same-recipe: built in or a .yaml file.")
     ] = None,
-    seeds: Annotated[int, typer.Option(metavar="N", help="Seeds of each finalist.")] = 3,
-    finalists: Annotated[int, typer.Option(metavar="N", help="Models that get several seeds.")] = 2,
+    seeds: Annotated[int, typer.Option(metavar="N", help="Seeds of each finalist.")] = _DEFAULTS[1],
+    finalists: Annotated[int, typer.Option(metavar="N", help="Models that get seeds.")] = _DEFAULTS[2],
     max_epochs: Annotated[
         int | None, typer.Option(metavar="N", help="Epochs that no training exceeds; default: the recipe's.")
     ] = None,
@@ -63,7 +65,8 @@ def bakeoff(  # noqa: PLR0913, PLR0917 - one parameter a flag
 
     with open_display() as display:
         if resume is not None:
-            if any(given is not None for given in (models, data, budget, recipe, settings, output, device)):
+            absent = (models, data, budget, recipe, max_epochs, settings, output, device)
+            if any(given is not None for given in absent) or (mode, seeds, finalists) != _DEFAULTS:
                 raise UsageError(
                     "--resume goes on with what was asked for at the start; leave the other flags out."
                 )

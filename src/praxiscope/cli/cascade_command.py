@@ -71,6 +71,8 @@ def describe(result: CascadeResult) -> list[str]:
     figures = result.plan.figures
     plan, test, alone = figures["plan"], figures["confirmed"], figures["alone"]
     verdicts = [_tell_inside(test[key]) for key in ("planned_accuracy_inside", "planned_cost_inside")]
+    gaps = [_tell_gap(test["differences"]["accuracy"], 100, ".1f", " points")]
+    gaps += [_tell_gap(test["differences"]["cost_ms"], 1, ".2f", " ms")]
     return [
         f"Small {result.labels[0]}, large {result.labels[1]}",
         f"Threshold {result.plan.threshold:.4f}, temperature {result.plan.temperature:.3f}",
@@ -79,6 +81,7 @@ def describe(result: CascadeResult) -> list[str]:
         f"  {'planned on ' + plan['split']:<22}{_line(plan)}",
         f"  {'found on ' + test['split']:<22}{_line(test)}",
         f"  {'planned is inside':<22}{verdicts[0]:<27}{verdicts[1]}",
+        f"  {'found - planned':<22}{gaps[0]:<27}{gaps[1]}",
         f"  {'small alone, test':<22}{_line(alone['small'])}",
         f"  {'large alone, test':<22}{_line(alone['large'])}",
         f"Costs: {figures['costs']['source']}. Intervals: 95 %.",
@@ -103,3 +106,8 @@ def _tell(figure: Mapping[str, float | None], scale: float, form: str, unit: str
 
 def _tell_inside(inside: bool | None) -> str:
     return {True: "yes", False: "NO", None: "no interval"}[inside]
+
+
+def _tell_gap(gap: Mapping[str, Any], scale: float, form: str, unit: str) -> str:
+    told = _tell(gap, scale, "+" + form, unit)
+    return told if gap["agree"] is not False else f"{told}, differs"

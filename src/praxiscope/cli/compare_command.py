@@ -121,12 +121,14 @@ def _tabulate_differences(content: Mapping[str, Any]) -> list[Table]:
     for pair in content["pairs"]:
         first, second = pair["first"], pair["second"]
         apart = [row for row in pair["per_class"] if row["told_apart"]]
+        more = f"; the {MAX_ROWS} largest differences" if len(apart) > MAX_ROWS else ""
         if apart:
             table = _open_table(
                 ["class", "n", first, second, "difference", "p (Holm)"],
-                f"Recall by class, told apart ({len(apart)} of {len(pair['per_class'])})",
+                f"Recall by class, told apart ({len(apart)} of {len(pair['per_class'])}{more})",
             )
-            for row in sorted(apart, key=lambda one: one["difference"])[:MAX_ROWS]:
+            largest = sorted(apart, key=lambda one: -abs(one["difference"]))[:MAX_ROWS]
+            for row in sorted(largest, key=lambda one: one["difference"]):
                 _add_row(
                     table, [row["name"], f"{row['support']:,}", *_tell_recalls(row), _tell_p(row["p_holm"])]
                 )
@@ -160,7 +162,7 @@ def _tell_together(content: Mapping[str, Any]) -> list[str]:
     lines += [
         f"Together, by {one['rule']} of {' + '.join(one['members'])}: {_tell_figure('top1', one['top1'])}, "
         f"{_signed(one['difference']['value'])} against {one['against']} alone "
-        f"(p = {_tell_p(one['p_holm'])})."
+        f"({_equate_p(one['p_holm'])})."
         for one in content["ensembles"]
     ]
     return lines
@@ -237,6 +239,11 @@ def _tell_p(value: float | None) -> str:
     if value is None:
         return "-"
     return "<0.0001" if value < 1e-4 else f"{value:.2g}"
+
+
+def _equate_p(value: float) -> str:
+    shown = _tell_p(value)
+    return f"p < {shown[1:]}" if shown.startswith("<") else f"p = {shown}"
 
 
 def _escape(text: str) -> str:

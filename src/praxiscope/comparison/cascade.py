@@ -26,6 +26,7 @@ from praxiscope.stats.cascade import (
     find_indistinct,
     fit_temperature,
 )
+from praxiscope.stats.intervals import Interval, subtract_intervals
 from praxiscope.stats.labels import FloatArray, IntArray
 
 MOST_LOST = 0.01
@@ -183,6 +184,9 @@ def plan_cascade(
             **confirmed,
             "planned_accuracy_inside": _is_inside(planned["accuracy"], confirmed["accuracy"]),
             "planned_cost_inside": _is_inside(planned["cost_ms"], confirmed["cost_ms"]),
+            "differences": {
+                name: _subtract(planned[name], confirmed[name]) for name in ("accuracy", "cost_ms")
+            },
         },
         "alone": {
             "small": _measure(test, unseen, 0.0, costs, resamples=resamples, seed=seed),
@@ -320,6 +324,17 @@ def _is_inside(planned: dict[str, float], found: dict[str, float]) -> bool | Non
     return bool(found["low"] - slack <= planned["value"] <= found["high"] + slack)
 
 
+def _subtract(planned: dict[str, float], found: dict[str, float]) -> dict[str, Any]:
+    """Return found - planned with its 95 % interval, and whether the two agree: whether 0 is in it.
+
+    The plan was measured on few samples, too. Where nothing is wrong, it lies in the interval of test alone
+    clearly less often than in 95 % of cases: in 70 %, with 2.5 times as many test as validation samples.
+    """
+    gap = subtract_intervals(Interval(**planned), Interval(**found))
+    zero = {"value": 0.0, "low": gap.low, "high": gap.high}
+    return {"value": gap.value, "low": gap.low, "high": gap.high, "agree": _is_inside(zero, zero)}
+
+
 def _refuse_other_samples(small: Predictions, large: Predictions, labels: tuple[str, str]) -> None:
     mine, theirs = set(small.sample_ids), set(large.sample_ids)
     if mine == theirs:
@@ -329,7 +344,14 @@ def _refuse_other_samples(small: Predictions, large: Predictions, labels: tuple[
         for label, only in zip(labels, (mine - theirs, theirs - mine), strict=True)
         if only
     ]
+    hint = "Evaluate both on the same data."
+    if small.split == "val":
+        # Evaluating again can't help: what one run validates on, the other may have trained on.
+        hint = (
+            "Where validation is cut from train, both runs must cut the same: train one again with the "
+            "other's data.val_fraction and data.seed (or seed)."
+        )
     raise DataError(
         f"{labels[0]} and {labels[1]} were evaluated on other samples of {small.split}: {'; '.join(told)}. "
-        "Evaluate both on the same data."
+        f"{hint}"
     )

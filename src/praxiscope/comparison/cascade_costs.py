@@ -28,12 +28,11 @@ def read_costs(path: Path, small: Path, large: Path, *, runtime: str = DEFAULT_R
         DataError: It is no profile.
         IntegrityError: It is no JSON.
     """
-    try:
-        content = atomic.read_json(path)
-    except FileNotFoundError as problem:
+    if not path.is_file():
         raise UsageError(
-            f"--costs {path}: there is no such file; 'praxiscope profile' writes one."
-        ) from problem
+            f"--costs {path}: there is no such file; name the profile.json that 'praxiscope profile' writes."
+        )
+    content = atomic.read_json(path)
     entries = content.get("entries")
     if not isinstance(entries, list):
         raise DataError(

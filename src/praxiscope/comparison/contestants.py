@@ -16,7 +16,7 @@ from praxiscope.comparison.tables import CountTable, SampleTable
 from praxiscope.data.manifest import read_manifest
 from praxiscope.errors import DataError, UsageError
 from praxiscope.evaluation.predictions import Predictions, read_predictions
-from praxiscope.recipe.load import parse_yaml
+from praxiscope.recipe.load import load_recipe
 from praxiscope.runs.find import find_run
 from praxiscope.runs.rundir import RunDir
 
@@ -25,6 +25,7 @@ Kind = Literal["run", "seeds", "predictions", "table", "confusion"]
 FOREIGN_SUFFIXES = frozenset({".csv", ".tsv", ".json"})
 _NOT_RECIPE = frozenset({"seed", "name", "description", "loader", "track"})
 """Keys of a recipe that leave open which model it makes: two seeds of one recipe differ in these alone."""
+_SHOWN = 5
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -81,6 +82,28 @@ def read_contestants(
     ]
 
 
+def explain_apart(contestants: Sequence[Contestant]) -> list[str]:
+    """Say of runs of one recipe name why they aren't taken for seeds of one recipe.
+
+    Args:
+        contestants: From `read_contestants`, not kept separate.
+    """
+    named: dict[str, list[tuple[str, Path]]] = {}
+    for each in contestants:
+        table = each.members[0]
+        if isinstance(table, SampleTable) and table.run is not None and table.recipe_name is not None:
+            named.setdefault(table.recipe_name, []).append((each.label, table.run))
+    notes = []
+    for (first, run), *others in named.values():
+        for label, other in others:
+            told = _tell_changes(*(_flatten_asked(RunDir.open(path)) for path in (run, other)))
+            notes.append(
+                f"{first} and {label} bear one recipe name, but aren't seeds of one recipe: "
+                + (f"their recipes differ in {told}." if told else "they have other data.")
+            )
+    return notes
+
+
 def read_source(source: Path | str, *, split: str, head: str | None, root: Path) -> SampleTable | CountTable:
     """Read one source; see `read_contestants`."""
     path = Path(source)
@@ -93,6 +116,8 @@ def read_source(source: Path | str, *, split: str, head: str | None, root: Path)
             f"{path}: what is compared are run folders, predictions (.parquet), or tables of other tools "
             "(.csv, .tsv, .json)."
         )
+    if not path.exists() and path.suffix.lower() in {".parquet", *FOREIGN_SUFFIXES}:
+        raise UsageError(f"{path}: there is no such file.")
     run = find_run(str(source), root=root)
     stored = run.predictions(split)
     if not stored.is_file():
@@ -101,12 +126,13 @@ def read_source(source: Path | str, *, split: str, head: str | None, root: Path)
             f"praxiscope evaluate {run.path} --split {split}"
         )
     table = _from_predictions(read_predictions(stored), stored, split=split, head=head)
-    recipe = parse_yaml(run.recipe.read_text(encoding="utf-8"), origin=f"'{run.recipe}'")
+    # Loaded, not as it was saved: a key that came later stands at its default in a run that lacks it.
+    recipe = load_recipe(run.recipe).model_dump(mode="json")
     return replace(
         table,
         source=run.path,
         run=run.path,
-        seed=recipe.get("seed"),
+        seed=recipe["seed"],
         recipe_key=_fingerprint_asked(recipe),
     )
 
@@ -139,6 +165,31 @@ def _fingerprint_asked(recipe: Mapping[str, Any]) -> str:
     """Hash what two seeds of one recipe share: all but the seed and what leaves the model as it is."""
     asked = {key: value for key, value in recipe.items() if key not in _NOT_RECIPE}
     return hashlib.sha256(json.dumps(asked, sort_keys=True, ensure_ascii=False).encode("utf-8")).hexdigest()
+
+
+def _flatten_asked(run: RunDir) -> dict[str, Any]:
+    """Return what `_fingerprint_asked` looks at, as dotted keys."""
+    flat: dict[str, Any] = {}
+    waiting: list[tuple[tuple[str, ...], dict[str, Any]]] = [
+        ((), load_recipe(run.recipe).model_dump(mode="json"))
+    ]
+    while waiting:
+        place, section = waiting.pop()
+        for key, value in section.items():
+            if not place and key in _NOT_RECIPE:
+                continue
+            if isinstance(value, Mapping) and value:
+                waiting.append(((*place, key), dict(value)))
+            else:
+                flat[".".join((*place, key))] = value
+    return flat
+
+
+def _tell_changes(first: Mapping[str, Any], second: Mapping[str, Any]) -> str:
+    """Return the first keys whose values differ, with both values."""
+    keys = sorted(key for key in first.keys() | second.keys() if first.get(key) != second.get(key))
+    told = [f"{key} ({first.get(key)} / {second.get(key)})" for key in keys[:_SHOWN]]
+    return ", ".join(told) + (f" and {len(keys) - _SHOWN} more keys" if len(keys) > _SHOWN else "")
 
 
 def _fingerprint_data(run: Path) -> str:

@@ -12,7 +12,9 @@ A JSON file is ``metrics.json``, or scikit-learn's ``classification_report(outpu
 
 from __future__ import annotations
 
+import math
 import unicodedata
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -234,6 +236,8 @@ def _read_json_counts(path: Path) -> CountTable:
             "and 'support' of each label, as scikit-learn's classification_report(output_dict=True) gives."
         )
     counts = np.array([_restore_counts(path, name, row) for name, row in rows.items()], dtype=np.int64)
+    if not counts[:, 0].sum():
+        raise DataError(f"{path}: the support of every label is 0, so there is no sample to compare.")
     return CountTable(
         source=path,
         names=tuple(rows),
@@ -245,11 +249,20 @@ def _read_json_counts(path: Path) -> CountTable:
 
 
 def _to_confusion(cells: Any, names: Any, path: Path) -> IntArray:
-    matrix = np.asarray(cells)
-    square = matrix.ndim == 2 and matrix.shape[0] == matrix.shape[1] == len(names)
-    if not square or not np.issubdtype(matrix.dtype, np.integer) or (matrix < 0).any():
+    size = len(names) if isinstance(names, list) else -1
+    square = isinstance(cells, list) and len(cells) == size
+    matrix = np.asarray(cells) if square and all(_has_length(row, size) for row in cells) else np.zeros(())
+    if matrix.ndim != 2 or not np.issubdtype(matrix.dtype, np.integer) or (matrix < 0).any():
         raise DataError(f"{path}: 'confusion' must be a square table of counts, one row for each of 'names'.")
+    plain = [_normalize(str(name)) for name in names]
+    repeated = [name for name, count in Counter(plain).items() if count > 1]
+    if repeated:
+        raise DataError(f"{path}: 'names' must be different labels; given more than once: {_list(repeated)}.")
     return matrix.astype(np.int64)
+
+
+def _has_length(row: Any, size: int) -> bool:
+    return isinstance(row, list) and len(row) == size
 
 
 def _restore_counts(path: Path, name: str, row: Mapping[str, Any]) -> tuple[int, int, int]:
@@ -261,7 +274,7 @@ def _restore_counts(path: Path, name: str, row: Mapping[str, Any]) -> tuple[int,
             f"{path}: label {name!r} lacks a number for recall, precision or support ({problem})."
         ) from None
     correct = recall * support
-    if not (0 <= recall <= 1 and 0 <= precision <= 1 and support >= 0) or (
+    if not (0 <= recall <= 1 and 0 <= precision <= 1 and 0 <= support < math.inf) or (
         abs(correct - round(correct)) > ROUNDING_TOLERANCE or support != round(support)
     ):
         raise DataError(
@@ -271,6 +284,8 @@ def _restore_counts(path: Path, name: str, row: Mapping[str, Any]) -> tuple[int,
     if not round(correct):
         # How often a label was given that was never right can't be seen from its precision of 0.
         return round(support), 0, 0
+    if not precision:
+        raise DataError(f"{path}: label {name!r} has recall {recall:g} and precision 0, which can't both be.")
     return round(support), round(correct), round(correct / precision)
 
 
@@ -309,10 +324,7 @@ def _read_column(table: Table, place: int) -> list[str]:
 
 def _refuse_repeated(table: Table, ids: Sequence[str]) -> None:
     if len(set(ids)) != len(ids):
-        counted: dict[str, int] = {}
-        for one in ids:
-            counted[one] = counted.get(one, 0) + 1
-        twice = [one for one, count in counted.items() if count > 1]
+        twice = [one for one, count in Counter(ids).items() if count > 1]
         raise DataError(
             f"{table.path}: {len(twice)} ids occur more than once: {_list(twice)}. Every sample must have "
             "one row."

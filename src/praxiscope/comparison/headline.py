@@ -15,7 +15,7 @@ from praxiscope.stats.bootstrap import code_groups
 from praxiscope.stats.calibration import compute_sample_losses
 from praxiscope.stats.intervals import Interval, percentile_interval, reflect_interval, wilson_interval
 from praxiscope.stats.labels import IntArray
-from praxiscope.stats.paired import ReplicateTest, combine_variances, student_quantile
+from praxiscope.stats.paired import ReplicateTest, combine_variances, paired_interval, student_quantile
 from praxiscope.stats.paired_bootstrap import Answers, Resampled, bootstrap_contestants
 from praxiscope.stats.topk import compute_target_ranks
 
@@ -110,6 +110,11 @@ def _difference(name: str, first: Resampled, second: Resampled, groups: int, pla
     if seeds:
         return _student_interval(_split_variance(value, drawn, groups, seeds), plan.level, -widest, widest)
     interval = percentile_interval(value, drawn if groups > 1 else drawn[:0], level=plan.level)
+    if name == "top1" and interval.low == interval.high:
+        # Every resample is alike, which says that groups are few, not that nothing else could have come.
+        loses, wins = max(-value, 0.0) * groups, max(value, 0.0) * groups
+        low, high = paired_interval(loses, wins, groups, level=plan.level)
+        return Interval(value=value, low=min(float(low), value), high=max(float(high), value))
     return reflect_interval(interval, lowest=-1.0, highest=1.0) if name == "ece" else interval
 
 

@@ -9,6 +9,8 @@ from praxiscope.data.manifest import quantify
 from praxiscope.stats.labels import IntArray
 
 FEW_GROUPS = 30
+SHOWN = 5
+"""Labels that a note names."""
 
 PAIRED_RULES = {
     "difference": "Differences are second minus first, the first being the one given earlier.",
@@ -21,7 +23,8 @@ PAIRED_RULES = {
         "Scores and their differences: groups of samples (each sample its own group where none is given) "
         "are drawn with replacement, the same for all contestants, and seeds with them; percentiles of the "
         "differences, for the ECE reflected at the value, for several seeds Student's t with the resampled "
-        "standard error."
+        "standard error. Where no resample differs from another: Wilson's interval of the accuracy, Bonett "
+        "and Price's of its difference."
     ),
     "per_class": (
         "Recall per class: the deciding test within the class, Holm over the classes with samples; Bonett "
@@ -38,7 +41,8 @@ PAIRED_RULES = {
     ),
     "seeds": (
         "A contestant of several seeds has the mean of each figure over its seeds; a sample counts as right "
-        "for it, in the lists of repairs, when more than half of its seeds have it right."
+        "for it, in the lists of repairs, when more than half of its seeds have it right. What at least one "
+        "of all contestants has right is counted with the first seed of each."
     ),
 }
 """How the figures of a paired comparison are made, for readers of a page."""
@@ -74,6 +78,7 @@ def note_limits(aligned: Aligned, codes: IntArray) -> list[str]:
         notes.append(
             f"{', '.join(single)}: one seed alone, so the spread over its seeds isn't in the verdict."
         )
+    notes += _note_spellings(aligned)
     for each, seeds in zip(aligned.contestants, aligned.answers, strict=True):
         if any(one.logits is None for one in seeds):
             notes.append(
@@ -85,4 +90,22 @@ def note_limits(aligned: Aligned, codes: IntArray) -> list[str]:
             f"{quantify(int((~aligned.clean).sum()), 'sample')} of {codes.size:,} duplicate samples of an "
             "earlier split; 'clean' leaves them out, the verdict is on all."
         )
+    return notes
+
+
+def _note_spellings(aligned: Aligned) -> list[str]:
+    """Name answers that count as wrong although a label differs from them in capitals alone."""
+    true = {aligned.names[index] for index in np.unique(aligned.targets)}
+    plain = {name.casefold(): name for name in true}
+    notes = []
+    for each, seeds in zip(aligned.contestants, aligned.answers, strict=True):
+        given = {aligned.names[index] for one in seeds for index in np.unique(one.preds)}
+        alike = sorted(name for name in given - true if name.casefold() in plain)
+        if alike:
+            told = ", ".join(f"{name!r} ({plain[name.casefold()]!r})" for name in alike[:SHOWN])
+            notes.append(
+                f"{each.label} answers {told}{', ...' if len(alike) > SHOWN else ''}: no sample has such a "
+                "label, so these answers count as wrong. Labels are compared by name, capitals included; if "
+                "they mean the same, rename them."
+            )
     return notes

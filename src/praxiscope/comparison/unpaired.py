@@ -83,7 +83,7 @@ def compare_counts(contestants: Sequence[Contestant], plan: Plan | None = None) 
         for first, second in itertools.combinations(range(len(tables)), 2)
     ]
     sizes = [int(table.support.sum()) for table in tables]
-    samples = "unpaired, n = " + (
+    samples = "n = " + (
         f"{sizes[0]:,} each" if len(set(sizes)) == 1 else " and ".join(f"{size:,}" for size in sizes)
     )
     finish_pairs(pairs, samples)

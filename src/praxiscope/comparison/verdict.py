@@ -8,6 +8,8 @@ from typing import Any
 
 from praxiscope.stats.paired import ALPHA
 
+_ROUNDING = 1e-12
+"""Means over different numbers of seeds may differ by so much where they are equal."""
 _SHORT_NAMES = {
     "exact McNemar test": "McNemar",
     "exact sign-flip test over groups": "sign-flip test over groups",
@@ -46,10 +48,11 @@ def tell_pair(pair: Mapping[str, Any], samples: str) -> str:
             f"{second} is better than {first} by {format_points(value)} of top-1 accuracy "
             f"({_tell_range(low, high)}{_tell_test(pair)}, {samples})."
         )
-    leader = "they are equal" if value == 0 else f"{second if value > 0 else first} is ahead"
-    apart = "" if value == 0 else f" by {format_points(abs(value))}"
+    leader = f"{second if value > 0 else first} is ahead by {format_points(abs(value))} of top-1 accuracy"
+    if abs(value) < _ROUNDING:
+        leader = "their top-1 accuracy is the same"
     return (
-        f"{first} and {second} can't be told apart with {samples}: {leader}{apart} of top-1 accuracy "
+        f"{first} and {second} can't be told apart with {samples}: {leader} "
         f"({second} minus {first}: {_tell_range(low, high)}{_tell_test(pair)}), and "
         f"{_tell_smallest(pair['smallest_difference']['value'])}."
     )

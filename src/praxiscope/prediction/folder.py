@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -14,12 +15,16 @@ ANNOTATED = "annotated"
 
 
 def is_earlier_output(folder: Path) -> bool:
-    """Whether a folder holds what an earlier prediction wrote."""
-    return (folder / SUMMARY).is_file()
+    """Whether a folder holds what an earlier prediction wrote; other programs write a summary.json too."""
+    try:
+        found = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(found, dict) and {"praxiscope_version", "networks", "num_pictures"} <= found.keys()
 
 
 def check_folder(folder: Path, inputs: Iterable[Path]) -> None:
-    """Refuse an output folder that is, or lies around, a place of the inputs' files, or that others fill.
+    """Refuse an output folder that holds inputs where it would write, or others' files of the same names.
 
     Args:
         folder: where the output goes; may be absent.
@@ -32,15 +37,18 @@ def check_folder(folder: Path, inputs: Iterable[Path]) -> None:
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"-o {folder} is a file; name a folder.")
     for parent in {path.resolve().parent for path in inputs}:
-        if parent == place or (place.is_relative_to(parent) and parent.is_relative_to(place)):
+        if parent == place:
             raise UsageError(f"-o {folder} is a folder of the pictures themselves; nothing is written there.")
         if parent.is_relative_to(place / ANNOTATED):
             raise UsageError(f"-o {folder}: its {ANNOTATED}/ holds pictures to predict; choose another -o.")
-    if (folder / ANNOTATED).exists() and not is_earlier_output(folder):
-        raise UsageError(
-            f"-o {folder} has a folder {ANNOTATED}/ that no prediction wrote (there is no {SUMMARY}); choose "
-            "another -o."
-        )
+    ours = (ANNOTATED, SUMMARY, *(_name_table(name) for name in FORMATS))
+    taken = [name for name in ours if (folder / name).exists()]
+    if taken and not is_earlier_output(folder):
+        raise UsageError(f"-o {folder} has {', '.join(taken)} that no prediction wrote; choose another -o.")
+
+
+def _name_table(extension: str) -> str:
+    return f"predictions.{extension}"
 
 
 def clear_folder(folder: Path) -> None:
@@ -53,7 +61,7 @@ def clear_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         if is_earlier_output(folder):
             for name in FORMATS:
-                (folder / f"predictions.{name}").unlink(missing_ok=True)
+                (folder / _name_table(name)).unlink(missing_ok=True)
             atomic.remove_tree(folder / ANNOTATED)
             atomic.sweep_stale(folder, older_than_s=0.0)
     except OSError as problem:

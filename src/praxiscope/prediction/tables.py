@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, Any, Protocol
 
@@ -31,17 +32,8 @@ class Table(Protocol):
         """Give the file its name; nothing can be added afterwards."""
 
 
-def open_tables(
-    folder: Path, formats: tuple[str, ...], *, names: tuple[str, ...], top_k: int, networks: tuple[str, ...]
-) -> list[Table]:
-    """Begin ``predictions.<format>`` in a folder for each format.
-
-    Args:
-        folder: Exists.
-        formats: Of :data:`FORMATS`.
-        names: K label names.
-        top_k: Labels of each row in CSV and JSON.
-        networks: What the networks are called; with two, a column says which one answered.
+def check_formats(formats: Sequence[str]) -> None:
+    """Refuse a format that there is not.
 
     Raises:
         UsageError: No such format.
@@ -52,6 +44,20 @@ def open_tables(
                 f"--format '{name}': choose of {', '.join(FORMATS)}, several separated by commas."
                 f"{did_you_mean(name, FORMATS)}"
             )
+
+
+def open_tables(
+    folder: Path, formats: tuple[str, ...], *, names: tuple[str, ...], top_k: int, networks: tuple[str, ...]
+) -> list[Table]:
+    """Begin ``predictions.<format>`` in a folder for each format.
+
+    Args:
+        folder: Exists.
+        formats: Of :data:`FORMATS`; see :func:`check_formats`.
+        names: K label names.
+        top_k: Labels of each row in CSV and JSON.
+        networks: What the networks are called; with two, a column says which one answered.
+    """
     rows = RowMaker(names, top_k, networks)
     opened: list[Table] = []
     for name in dict.fromkeys(formats):

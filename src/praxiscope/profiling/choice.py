@@ -24,6 +24,8 @@ class Candidate:
     p50_ms: float
     p90_ms: float
     """The upper end of its interval, where there is one."""
+    p90_bounded: bool = True
+    """Whether it is the upper end."""
     images_per_s: float
     """Of the batch size with which it is largest."""
     batch_size: int
@@ -74,6 +76,7 @@ def _build_candidate(entry: ModelProfile, runtime: RuntimeProfile, correct: Corr
         runtime=runtime.runtime,
         p50_ms=runtime.latency_ms.p50.value,
         p90_ms=p90.value if math.isnan(p90.high) else p90.high,
+        p90_bounded=not math.isnan(p90.high),
         images_per_s=1000 / runtime.latency_ms.p50.value if fastest is None else fastest.images_per_s.value,
         batch_size=1 if fastest is None else fastest.batch_size,
         peak_memory_mib=runtime.peak_memory_mib,
@@ -95,7 +98,11 @@ def choose(candidates: Sequence[Candidate], constraints: Constraints) -> Choice:
     allowed = [each for each in candidates if constraints.runtime in {"any", each.runtime}]
     if not allowed:
         there = ", ".join(sorted({each.runtime for each in candidates})) or "none"
-        return _refuse(f"No model was measured in the runtime '{constraints.runtime}'; measured: {there}.")
+        hint = " An int8 runtime needs its own accuracy: --accuracy." if "int8" in constraints.runtime else ""
+        return _refuse(
+            f"No model can be chosen in the runtime '{constraints.runtime}'; those to choose from: {there}."
+            f"{hint}"
+        )
     fitting = [each for each in allowed if _excess(each, constraints) <= 1]
     if not fitting:
         nearest = min(allowed, key=lambda each: _excess(each, constraints))
@@ -156,7 +163,8 @@ def describe_cost(candidate: Candidate) -> str:
     """Return latency and memory in words."""
     memory = candidate.peak_memory_mib
     peak = "memory not measured" if memory is None else f"peak memory {memory:.0f} MiB"
-    return f"one image takes {candidate.p50_ms:.3g} ms (p50; p90 at most {candidate.p90_ms:.3g}), {peak}"
+    p90 = "p90 at most" if candidate.p90_bounded else "too few calls to bound p90, about"
+    return f"one image takes {candidate.p50_ms:.3g} ms (p50; {p90} {candidate.p90_ms:.3g}), {peak}"
 
 
 def _rank(candidate: Candidate) -> tuple[float, float]:

@@ -13,6 +13,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from praxiscope.errors import DataError
+
+NO_CALIBRATION = "int8 is calibrated on training images, never on others, and this run has none"
 Images = npt.NDArray[np.float32]
 """(B, 3, S, S), normalised."""
 Logits = npt.NDArray[np.float32]
@@ -56,8 +59,19 @@ class Material:
 
     @property
     def calibration(self) -> Path:
-        """Training images to calibrate int8 on, in the same form."""
+        """Training images to calibrate int8 on, in the same form; absent where there are none."""
         return self.folder / "calibration.npy"
+
+    def read_calibration(self) -> Images:
+        """Return the images of ``calibration``.
+
+        Raises:
+            DataError: there are none.
+        """
+        if not self.calibration.is_file():
+            raise DataError(NO_CALIBRATION)
+        images: Images = np.load(self.calibration)
+        return images
 
     def write(self) -> None:
         """Write what a fresh process needs to know."""

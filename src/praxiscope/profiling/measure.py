@@ -32,6 +32,9 @@ Progress = Callable[[str, int, int], None]
 _STAGES, _OPEN_END, _MEMORY_END, _LATENCY_END = 0.05, 0.5, 0.65, 0.85
 # A part that comes late still gets this share: a figure from few calls beats none, and its interval says so.
 _LEAST = 0.05
+# Batches of a size are left out if a round of them is expected to take longer than what is left and this.
+_LATE = 0.15
+_CALLS_OF_A_ROUND = 4  # two to choose how many, one that isn't counted, one that is
 # How much of the budget one runtime's check may take, and calibration's images in eager; and their numbers.
 _CHECK_SHARE, _NUM_CHECKED = 0.02, (8, 32)
 _CALIBRATION_SHARE, _NUM_CALIBRATION = 0.1, (16, 64)
@@ -151,8 +154,9 @@ def set_up_bench(subject: Subject, plan: Plan, folder: Path, budget: Budget, pro
     checked = _limit(_NUM_CHECKED, _CHECK_SHARE * plan.budget_s, image_s)
     samples = subject.pipeline.read(subject.sample_paths[:checked])
     np.save(material.samples, samples)
-    calibrated = _limit(_NUM_CALIBRATION, _CALIBRATION_SHARE * plan.budget_s, image_s)
-    np.save(material.calibration, subject.pipeline.read(subject.calibration_paths[:calibrated]))
+    if subject.calibration_paths:
+        calibrated = _limit(_NUM_CALIBRATION, _CALIBRATION_SHARE * plan.budget_s, image_s)
+        np.save(material.calibration, subject.pipeline.read(subject.calibration_paths[:calibrated]))
     return Bench(
         subject=subject, plan=plan, material=material, samples=samples, budget=budget, progress=progress
     )
@@ -248,7 +252,7 @@ def _time_latency(bench: Bench) -> None:
     bench.say("latency of one image")
     image = bench.samples[:1]
     work = {name: functools.partial(session, image) for name, session in bench.sessions.items()}
-    timings = time_rounds(work, seconds=_seconds(bench, _LATENCY_END))
+    timings = time_rounds(work, seconds=_seconds(bench, _LATENCY_END), patience_s=_seconds(bench, 1.0, _LATE))
     for name in work:
         speedup = None if name == BASELINE else timings.speedup(name, BASELINE)
         bench.update(name, latency_ms=_describe_latency(timings, name), speedup=speedup)
@@ -279,11 +283,20 @@ def _time_throughput(bench: Bench) -> None:
     sizes = bench.plan.batch_sizes
     found: dict[str, list[Throughput]] = {name: [] for name in bench.sessions}
     for place, size in enumerate(sizes):
+        if place and (needed := _expect_round(bench, size)) > _seconds(bench, 1.0, _LATE):
+            bench.notes.append(
+                f"Batches of {size} were left out: a round takes about {needed:.0f} s; raise --budget."
+            )
+            continue
         bench.say(f"throughput in batches of {size}")
         images = np.resize(bench.samples, (size, *bench.samples.shape[1:]))
         work = {name: functools.partial(session, images) for name, session in bench.sessions.items()}
         share = _LATENCY_END + (1 - _LATENCY_END) * (place + 1) / len(sizes)
-        timings = time_rounds(work, seconds=_seconds(bench, share, _LEAST / len(sizes)))
+        timings = time_rounds(
+            work,
+            seconds=_seconds(bench, share, _LEAST / len(sizes)),
+            patience_s=_seconds(bench, 1.0, _LATE),
+        )
         for name in work:
             found[name].append(_describe_throughput(timings, name, size))
     for name, rows in found.items():
@@ -293,6 +306,12 @@ def _time_throughput(bench: Bench) -> None:
             f"It took {bench.budget.used():.0f} s instead of {bench.plan.budget_s:g}: each part makes a few "
             "calls, however long they take."
         )
+
+
+def _expect_round(bench: Bench, size: int) -> float:
+    """Return about how many seconds a round of batches takes at the pace of single images."""
+    found = (bench.profiles[name].latency_ms for name in bench.sessions)
+    return _CALLS_OF_A_ROUND * size * sum(each.p50.value for each in found if each is not None) / 1000
 
 
 def _describe_throughput(timings: Timings[str], name: str, size: int) -> Throughput:

@@ -66,7 +66,8 @@ class Subject:
     sample_paths: tuple[str, ...]
     """Images that runtimes are compared on and stages are timed on."""
     calibration_paths: tuple[str, ...]
-    """Images that int8 is calibrated on: of a run its training split, never the test split."""
+    """Images that int8 is calibrated on: of a run its training split, never the test split; none
+    where it has no training images."""
     images: str
     """Which images these are, in words."""
     accuracy: Accuracy | None = None

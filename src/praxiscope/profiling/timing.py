@@ -6,6 +6,7 @@ turns in short blocks, the order rotates, and ratios are taken within rounds.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -55,6 +56,7 @@ def time_rounds(
     *,
     seconds: float,
     min_rounds: int = 3,
+    patience_s: float = math.inf,
     clock: Callable[[], float] = time.perf_counter,
 ) -> Timings[Key]:
     """Time contestants in alternating rounds.
@@ -65,14 +67,15 @@ def time_rounds(
     Args:
         contestants: What to call; each call must end only when its result is there.
         seconds: When so much time has passed, no further round begins.
-        min_rounds: Rounds that are made however long they take.
+        min_rounds: Rounds that are made even if they take longer.
+        patience_s: After so many seconds one round has to do.
         clock: Seconds that only grow.
     """
     calls = {key: _choose_calls(work, clock) for key, work in contestants.items()}
     keys = list(contestants)
     rounds: dict[Key, list[npt.NDArray[np.float64]]] = {key: [] for key in keys}
     start, done = clock(), 0
-    while done < min_rounds or clock() - start < seconds:
+    while (done < min_rounds and (not done or clock() - start < patience_s)) or clock() - start < seconds:
         turn = done % max(len(keys), 1)
         for key in keys[turn:] + keys[:turn]:
             rounds[key].append(_time_block(contestants[key], calls[key], clock))

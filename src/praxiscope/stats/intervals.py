@@ -24,6 +24,23 @@ class Interval:
     high: float
 
 
+def subtract_intervals(first: Interval, second: Interval) -> Interval:
+    """Return ``second - first`` of two independent figures, from the interval of each.
+
+    By square-and-add (Zou & Donner 2008, Statistics in Medicine 27:1693), of which Newcombe's interval of two
+    shares is a case. NaN where either has no interval.
+
+    >>> subtract_intervals(
+    ...     Interval(value=0.0, low=-3.0, high=3.0), Interval(value=9.0, low=5.0, high=13.0)
+    ... )
+    Interval(value=9.0, low=4.0, high=14.0)
+    """
+    value = second.value - first.value
+    below = math.hypot(second.value - second.low, first.high - first.value)
+    above = math.hypot(second.high - second.value, first.value - first.low)
+    return Interval(value=value, low=value - below, high=value + above)
+
+
 def validate_level(level: float) -> float:
     """Return a confidence level after checking that it lies strictly between 0 and 1.
 

@@ -141,7 +141,22 @@ def smallest_difference(
     def reaches(difference: float) -> bool:
         return mcnemar_power(count, difference, max(discordance, difference), alpha=alpha) >= power
 
-    return _bisect(reaches) if count > 0 else math.nan
+    return find_least(reaches) if count > 0 else math.nan
+
+
+def find_least(reaches: Callable[[float], bool]) -> float:
+    """Return the least share in (0, 1] that reaches what is asked, by bisection; NaN where 1 doesn't.
+
+    Args:
+        reaches: False up to some share, true from there on.
+    """
+    if not reaches(1.0):
+        return math.nan
+    low, high = 0.0, 1.0
+    for _ in range(30):
+        middle = (low + high) / 2
+        low, high = (low, middle) if reaches(middle) else (middle, high)
+    return high
 
 
 def mcnemar_power(num_samples: int, difference: float, discordance: float, *, alpha: float = ALPHA) -> float:
@@ -296,16 +311,6 @@ def _critical_counts(differing: IntArray, alpha: float) -> IntArray:
         if not above.any():
             return counts
         counts = counts - above
-
-
-def _bisect(reaches: Callable[[float], bool]) -> float:
-    if not reaches(1.0):
-        return math.nan
-    low, high = 0.0, 1.0
-    for _ in range(30):
-        middle = (low + high) / 2
-        low, high = (low, middle) if reaches(middle) else (middle, high)
-    return high
 
 
 def _sum_squares_by_group(values: FloatArray, codes: IntArray) -> float:

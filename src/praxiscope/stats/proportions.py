@@ -10,7 +10,7 @@ from scipy.special import gammaln, ndtri
 
 from praxiscope.stats.intervals import wilson_interval
 from praxiscope.stats.labels import FloatArray, IntArray
-from praxiscope.stats.paired import ALPHA, POWER
+from praxiscope.stats.paired import ALPHA, POWER, find_least
 from praxiscope.stats.significance import ROUNDING
 
 
@@ -76,20 +76,40 @@ def fisher_p_values(
 def smallest_unpaired_difference(
     first: tuple[int, int], second: tuple[int, int], *, power: float = POWER, alpha: float = ALPHA
 ) -> float:
-    """Return the difference of two independent shares that a test of its size finds with this power.
+    """Return the smallest difference of two independent shares that Fisher's test finds with this power.
 
-    ``(z(1 - alpha / 2) + z(power)) * sqrt(p q / n + p q / m)`` with the pooled share p (Fleiss, Levin and
-    Paik 2003, chapter 4).
+    The number of trials that a difference needs is that of Casagrande, Pike and Smith 1978 (Biometrics
+    34:483; Fleiss, Levin and Paik 2003, section 4.4), whose continuity correction stands for the exact test.
+    The two shares lie around the pooled one; where that would leave [0, 1], one of them lies at its end.
 
     Args:
         first: Successes and trials of the first.
         second: The same of the second.
         power: Chance of finding it.
         alpha: Level of the two-sided test.
+
+    Returns:
+        A fraction in (0, 1]; NaN where no difference could be told.
     """
     pooled = (first[0] + second[0]) / (first[1] + second[1])
-    spread = math.sqrt(pooled * (1 - pooled) * (1 / first[1] + 1 / second[1]))
-    return float(ndtri(1 - alpha / 2) + ndtri(power)) * spread
+    ratio = second[1] / first[1]
+
+    def reaches(difference: float) -> bool:
+        low = min(max(pooled - difference / 2, 0.0), 1.0 - difference)
+        shares = (low, low + difference)
+        needed = (_count_needed(*pair, ratio, power, alpha) for pair in (shares, shares[::-1]))
+        return max(needed) <= first[1]
+
+    return find_least(reaches)
+
+
+def _count_needed(before: float, after: float, ratio: float, power: float, alpha: float) -> float:
+    """Return the trials that the first share needs where the second has ``ratio`` times as many."""
+    gap, middle = abs(after - before), (before + ratio * after) / (ratio + 1)
+    chance = float(ndtri(1 - alpha / 2)) * math.sqrt((ratio + 1) * middle * (1 - middle))
+    truth = float(ndtri(power)) * math.sqrt(ratio * before * (1 - before) + after * (1 - after))
+    plain = (chance + truth) ** 2 / (ratio * gap**2)
+    return plain / 4 * (1 + math.sqrt(1 + 2 * (ratio + 1) / (plain * ratio * gap))) ** 2
 
 
 def _share(successes: npt.ArrayLike, trials: npt.ArrayLike) -> FloatArray:

@@ -104,10 +104,9 @@ def _describe(ledger: Ledger, name: str) -> dict[str, Any]:
         for entry in ledger.select("trained", contestant=name, stage="rungs")
         if entry["epochs"] in decided  # not those of a rung that time ran out in
     ]
-    counted = [
-        e for e in ledger.select("trained", contestant=name) if e["run"] in runs and _is_last(ledger, e)
-    ]
-    counted = counted or list(rung_runs[-1:])
+    finals = ledger.select("trained", contestant=name, stage="finals")
+    counted = [entry for entry in finals if entry["run"] in runs]
+    counted = counted or rung_runs[-1:]
     values = [e["value"] for e in counted]
     losses = [e["val_loss"] for e in counted]
     tested = [e["figures"] for e in ledger.select("tested", contestant=name)]
@@ -128,11 +127,6 @@ def _describe(ledger: Ledger, name: str) -> dict[str, Any]:
 def _count_reached(ledger: Ledger, name: str) -> int:
     """Return the rungs that a contestant was judged at, those that it left counted half."""
     return sum((name in entry["order"]) + (name in entry["kept"]) for entry in ledger.select("rung"))
-
-
-def _is_last(ledger: Ledger, entry: Entry) -> bool:
-    """Whether a line is the last one of its run: a run of the halving has one a rung."""
-    return ledger.select("trained", run=entry["run"])[-1] is entry
 
 
 def _name_stage(ledger: Ledger, name: str, *, finalist: bool) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 
 from praxiscope.comparison.align import align_contestants
 from praxiscope.comparison.build import compare_aligned
-from praxiscope.comparison.contestants import read_contestants
+from praxiscope.comparison.contestants import explain_apart, read_contestants
 from praxiscope.comparison.files import (
     format_confusions_csv,
     format_disagreements_csv,
@@ -82,6 +82,8 @@ def compare(  # noqa: PLR0913 - one parameter a flag
         aligned = align_contestants(contestants, common=common)
         result = compare_aligned(aligned, plan)
         texts["disagreements.csv"] = format_disagreements_csv(aligned)
+        apart = [] if separate else explain_apart(contestants)
+        result = replace(result, notes=(*result.notes, *apart))
     result = replace(result, costs=profile)
     content = result.to_dict()
     texts["headline.csv"] = format_headline_csv(content)
@@ -111,7 +113,10 @@ def _make_folder(output: Path | str | None, runs: Path) -> Path:
     """Make the folder for the files; a default name that is taken gets a number."""
     if output is not None:
         folder = Path(output)
-        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except (FileExistsError, NotADirectoryError) as problem:
+            raise UsageError(f"--output {folder}: a file is there; give the name of a folder.") from problem
         return folder
     root = runs / "compare"
     root.mkdir(parents=True, exist_ok=True)

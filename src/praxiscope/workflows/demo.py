@@ -35,7 +35,7 @@ def run_demo(
     """Render stage images, train a CNN and a ViT, evaluate both on unseen performers, report, compare.
 
     Args:
-        output: gets ``stage-<images>/``, ``runs/`` and ``comparison/``; data that are there already are used again.
+        output: gets ``stage-<images>/``, ``runs/``, ``comparison/``; data that are there are used again.
         images: training images, shared evenly among the classes.
         quick: two epochs each.
         watch: follows progress.

@@ -6,13 +6,16 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+from torch import nn
+
 from praxiscope import __version__
-from praxiscope.errors import EnvironmentProblem, IntegrityError, UsageError
+from praxiscope.errors import DataError, EnvironmentProblem, IntegrityError, UsageError
 from praxiscope.models.onnx_file import OnnxCard, write_onnx
 from praxiscope.models.runtime import tune_allocator
 from praxiscope.models.state import compute_weights_sha256
 from praxiscope.profiling.accuracy import measure_difference, predict_all
-from praxiscope.profiling.material import Images
+from praxiscope.profiling.material import NO_CALIBRATION, Images
 from praxiscope.profiling.measure import run_in_batches
 from praxiscope.profiling.parity import Parity, compare_logits
 from praxiscope.profiling.plan import Plan, Subject
@@ -21,6 +24,7 @@ from praxiscope.profiling.runtimes.int8 import quantize_static
 from praxiscope.profiling.runtimes.onnxruntime import OnnxRuntimeSession
 from praxiscope.profiling.runtimes.session import Precision, Session, explain_missing
 from praxiscope.profiling.runtimes.torch_session import TorchSession
+from praxiscope.recipe.load import load_recipe
 from praxiscope.runs import atomic
 from praxiscope.runs.environment import count_cores
 from praxiscope.runs.find import find_run
@@ -79,7 +83,8 @@ def export(  # noqa: PLR0913 - one parameter a flag
 
     Raises:
         UsageError: no such run or split, or another file name.
-        EnvironmentProblem: a package is absent.
+        EnvironmentProblem: a package is absent, or the folder can't be made.
+        DataError: 8 bits are asked for, and there are no training images.
         IntegrityError: the file doesn't compute the same, or loses too much; there is no file then.
     """
     watch = watch or Silent()
@@ -89,13 +94,21 @@ def export(  # noqa: PLR0913 - one parameter a flag
     tune_allocator()
     plan = Plan(split=split, accuracy=int8, threads=count_cores())
     where = None if data is None else Path(data).expanduser()
+    _make_parent(path)
     subject = open_run(found, plan, label=found.path.parent.name, data=where, watch=watch)
+    if int8 and not subject.calibration_paths:
+        raise DataError(f"{NO_CALIBRATION}. Export without --int8.")
+    module: nn.Module = subject.built.module
+    if load_recipe(found.recipe).evaluate.flip:
+        module = Mirrored(module)
+        watch.note(
+            "evaluate.flip is on: the file averages each image with its mirror image, as the run does."
+        )
     samples = subject.pipeline.read(subject.sample_paths)
-    path.parent.mkdir(parents=True, exist_ok=True)
     with atomic.replacing(path) as aside:
         watch.phase("writing ONNX", 0, 1)
         write_onnx(
-            subject.built.module,
+            module,
             aside,
             img_size=subject.pipeline.transform.spec.img_size,
             card=_build_card(subject, found),
@@ -103,11 +116,39 @@ def export(  # noqa: PLR0913 - one parameter a flag
         if int8:
             watch.phase("calibrating int8 on training images", 0, 1)
             _quantize(aside, subject)
-        parity = _compare(aside, subject, samples, "int8" if int8 else "fp32", path)
-        difference = _compare_accuracy(aside, subject, watch) if int8 else None
+        parity = _compare(aside, module, samples, "int8" if int8 else "fp32", path)
+        difference = _compare_accuracy(aside, module, subject, watch) if int8 else None
         if difference is not None and difference.value < -LOSS_ALLOWED and not force:
             raise IntegrityError(_explain_loss(difference, path, split))
     return ExportResult(path=path.absolute(), parity=parity, samples=len(samples), difference=difference)
+
+
+class Mirrored(nn.Module):
+    """A network whose logits are the mean of those of an image and of its mirror image (``evaluate.flip``).
+
+    Both go through it as one batch, so that a graph holds the network once.
+
+    Args:
+        module: takes (B, 3, S, S), gives (B, K).
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Return logits (B, K)."""
+        logits: torch.Tensor = self.module(torch.cat([images, images.flip(3)]))
+        return logits.reshape(2, -1, logits.shape[1]).mean(0)
+
+
+def _make_parent(path: Path) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as problem:
+        raise EnvironmentProblem(
+            f"Can't make the folder {path.parent}: {problem.strerror}. Choose another place with --output."
+        ) from problem
 
 
 def _validate(path: Path, split: str) -> None:
@@ -152,8 +193,8 @@ def _quantize(path: Path, subject: Subject) -> None:
     path.write_bytes(quantized.SerializeToString())
 
 
-def _compare(path: Path, subject: Subject, samples: Images, precision: Precision, name: Path) -> Parity:
-    expected = run_in_batches(TorchSession(subject.built.module), samples)
+def _compare(path: Path, module: nn.Module, samples: Images, precision: Precision, name: Path) -> Parity:
+    expected = run_in_batches(TorchSession(module), samples)
     given = run_in_batches(OnnxRuntimeSession(path, threads=count_cores()), samples)
     parity = compare_logits(expected, given, precision)
     if parity.refusal is not None:
@@ -165,11 +206,11 @@ def _compare(path: Path, subject: Subject, samples: Images, precision: Precision
     return parity
 
 
-def _compare_accuracy(path: Path, subject: Subject, watch: Watcher) -> Difference:
+def _compare_accuracy(path: Path, module: nn.Module, subject: Subject, watch: Watcher) -> Difference:
     labelled = subject.labelled
     assert labelled is not None
     sessions: dict[str, Session] = {
-        "eager": TorchSession(subject.built.module),
+        "eager": TorchSession(module),
         "int8": OnnxRuntimeSession(path, threads=count_cores()),
     }
     preds = predict_all(

@@ -23,7 +23,7 @@ from praxiscope.prediction.folder import ANNOTATED, SUMMARY, check_folder, clear
 from praxiscope.prediction.predictors import CascadePredictor, Predictor
 from praxiscope.prediction.sources import Found, Item, describe_counts, find_items
 from praxiscope.prediction.stream import Failure, Prediction, StreamSettings, predict_items
-from praxiscope.prediction.tables import Table, open_tables
+from praxiscope.prediction.tables import Table, check_formats, open_tables
 from praxiscope.prediction.video import Sampling, count_frames
 from praxiscope.runs import atomic
 from praxiscope.runs.environment import count_cores
@@ -118,6 +118,7 @@ def predict(
     named = [str(sources)] if isinstance(sources, str | Path) else [str(source) for source in sources]
     if not named:
         raise UsageError("No SOURCE: name an image, a video, a folder, a pattern or a camera's number.")
+    check_formats(settings.formats)
     found = find_items(named, exclude=folder if is_earlier_output(folder) else None)
     check_folder(folder, [item.path for item in found.items if item.kind != "camera"])
     for note in found.notes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import importlib.metadata
 import io
+import math
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -92,6 +93,7 @@ def profile(  # noqa: PLR0913 - one parameter a flag
     plan = plan or Plan(threads=count_cores())
     _validate(plan, constraints)
     found = find_sources(sources, Path(runs))
+    place = _make_folder(output, Path(runs))
     allocator = tune_allocator()
     where = None if data is None else Path(data).expanduser()
     entries: list[ModelProfile] = []
@@ -112,7 +114,7 @@ def profile(  # noqa: PLR0913 - one parameter a flag
                 # Runtimes map their files; on Windows a mapped file can't be removed.
                 bench.sessions.clear()
     result = _conclude(entries, correct, plan, constraints, allocator)
-    return ProfileOutcome(result=result, folder=_write(result, output, Path(runs)))
+    return ProfileOutcome(result=result, folder=_write(result, place))
 
 
 def _validate(plan: Plan, constraints: Constraints | None) -> None:
@@ -120,14 +122,25 @@ def _validate(plan: Plan, constraints: Constraints | None) -> None:
     find_runtimes(plan.runtimes)
     if constraints is not None and constraints.runtime != "any":
         find_runtimes((constraints.runtime,))
+        if plan.runtimes is not None and constraints.runtime not in {BASELINE, *plan.runtimes}:
+            raise UsageError(
+                f"--runtime {constraints.runtime} is not among --runtimes {','.join(plan.runtimes)}: add it."
+            )
+    if constraints is not None:
+        _require_positive("--max-latency-ms", constraints.max_latency_ms, "milliseconds")
+        _require_positive("--max-memory-mib", constraints.max_memory_mib, "MiB")
     if plan.split not in SPLITS:
         raise UsageError(f"--split '{plan.split}': choose one of {', '.join(SPLITS)}.")
     if not plan.batch_sizes or min(plan.batch_sizes) < 1:
         raise UsageError(f"--batch-sizes {plan.batch_sizes}: give numbers of at least 1, such as 1,8,32.")
     if plan.threads < 1:
         raise UsageError(f"--threads {plan.threads}: give at least 1.")
-    if plan.budget_s <= 0:
-        raise UsageError(f"--budget {plan.budget_s:g}: give seconds above 0; 60 is the default.")
+    _require_positive("--budget", plan.budget_s, "seconds")
+
+
+def _require_positive(flag: str, value: float | None, unit: str) -> None:
+    if value is not None and not 0 < value < math.inf:
+        raise UsageError(f"{flag} {value:g}: give {unit} above 0.")
 
 
 def _open(
@@ -227,7 +240,8 @@ def _threads(count: int) -> Iterator[None]:
 # ------------------------------------------------------------------------------------ files
 
 
-def _write(result: ProfileResult, output: Path | str | None, runs: Path) -> Path:
+def _make_folder(output: Path | str | None, runs: Path) -> Path:
+    """Make the folder of the results: before measuring, which takes minutes."""
     now = datetime.now(UTC)
     folder = Path(output) if output is not None else runs / "profile" / f"{now:%Y%m%d-%H%M%S}"
     try:
@@ -236,12 +250,16 @@ def _write(result: ProfileResult, output: Path | str | None, runs: Path) -> Path
         raise EnvironmentProblem(
             f"Can't make the folder {folder}: {problem.strerror}. Choose another place with --output."
         ) from problem
+    return folder.absolute()
+
+
+def _write(result: ProfileResult, folder: Path) -> Path:
     content = result.to_dict()
     atomic.write_json(folder / "profile.json", content)
     atomic.write_text(folder / "profile.csv", format_csv(result))
     write_profile_figures(content, folder)
     build_profile_page(content, folder)
-    return folder.absolute()
+    return folder
 
 
 def format_csv(result: ProfileResult) -> str:

@@ -129,7 +129,7 @@ def open_run(run: RunDir, plan: Plan, *, label: str, data: Path | None, watch: W
     built = load_best(run, recipe, manifest, watch)
     without = run.read_run_json().get("quarantined", [])
     samples = build_sample_set(manifest, plan.split, without=without)
-    training = _find_training(manifest, without, plan.split)
+    training = _find_training(manifest, without)
     accuracy, correct, notes = _read_accuracy(run, built, plan)
     if recipe.evaluate.flip:
         notes = (*notes, "evaluate.flip is on: the accuracy is that of two passes, the times are of one.")
@@ -145,7 +145,8 @@ def open_run(run: RunDir, plan: Plan, *, label: str, data: Path | None, watch: W
         ),
         sample_paths=_spread(samples.paths, _NUM_SAMPLES),
         calibration_paths=_spread(training, _NUM_CALIBRATION),
-        images=f"images of {manifest.root}: {plan.split} to compare and time, train to calibrate",
+        images=f"images of {manifest.root}: {plan.split} to compare and time"
+        + (", train to calibrate" if training else ""),
         accuracy=accuracy,
         correct=correct,
         labelled=_choose_labelled(samples, plan) if plan.accuracy else None,
@@ -162,14 +163,11 @@ def name_runs(runs: Sequence[RunDir | str]) -> list[str]:
     ]
 
 
-def _find_training(manifest: Manifest, without: Sequence[str], split: str) -> tuple[str, ...]:
-    """Return paths of training images; a run without them (zero-shot) has nothing to calibrate on."""
-    try:
-        return build_sample_set(manifest, "train", without=without).paths
-    except DataError as problem:
-        raise DataError(
-            f"int8 is calibrated on training images, never on {split} images, and there are none. {problem}"
-        ) from problem
+def _find_training(manifest: Manifest, without: Sequence[str]) -> tuple[str, ...]:
+    """Return paths of training images; none of a run without them (zero-shot)."""
+    if not manifest.usable("train").num_rows:
+        return ()
+    return build_sample_set(manifest, "train", without=without).paths
 
 
 def _read_accuracy(

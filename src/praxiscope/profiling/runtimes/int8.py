@@ -10,8 +10,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from praxiscope.models.onnx_file import INPUT_NAME
 from praxiscope.profiling.material import Images, Material
 from praxiscope.profiling.runtimes.no_telemetry import import_nncf, import_openvino
@@ -59,7 +57,7 @@ class OnnxRuntimeStatic:
         prepare_onnx(material)
         path = _static_path(material)
         if not path.is_file():
-            quantize_static(material.onnx, path, np.load(material.calibration))
+            quantize_static(material.onnx, path, material.read_calibration())
 
     def open(self, material: Material) -> Session:
         """Open the quantised file."""
@@ -83,10 +81,10 @@ class OpenVinoInt8:
         path = _openvino_path(material)
         if path.is_file():
             return
+        images = material.read_calibration()
         openvino = import_openvino()
         with _silenced():
             nncf = import_nncf()
-        images = np.load(material.calibration)
         with _silenced():
             quantized = nncf.quantize(
                 openvino.Core().read_model(str(material.onnx)),

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from praxiscope.comparison.unpaired import UNPAIRED_NOTE
 from praxiscope.reporting.comparison.pairs import build_pair
 from praxiscope.reporting.comparison.repairs import open_album, share_pictures
 from praxiscope.reporting.comparison.rows import order_pairs
@@ -70,6 +71,8 @@ def _compose(
         "sections": _list_sections(result, has_seeds=bool(seeds), has_costs=costs is not None),
         "result": result,
         "unpaired": "" if result["paired"] else describe_unpaired(result),
+        # The banner of an unpaired comparison says what this note does.
+        "notes": [note for note in result["notes"] if result["paired"] or note != UNPAIRED_NOTE],
         "headline": headline,
         "lead": pairs[0],
         "problem": album.problem,
