@@ -27,25 +27,37 @@ SHORT = Plan(runtimes=("onnxruntime",), batch_sizes=(1, 4), budget_s=1.0)
 
 @pytest.fixture(scope="module")
 def profiled(small_run, tmp_path_factory):
-    """The run in every runtime there is, with accuracies, as the command leaves it."""
+    """The folder that the command leaves of the run in every runtime there is, with accuracies.
+
+    In a process of its own, as a user has it: OpenVINO, nncf and ONNX Runtime beside what other tests have loaded
+    into this one (trackers, open_clip, transformers) have crashed the interpreter.
+    """
     folder = tmp_path_factory.mktemp("profile")
-    plan = Plan(
-        runtimes=tuple(each.name for each in RUNTIMES if each.name != "compiled"),
-        batch_sizes=(1, 4),
-        budget_s=4.0,
-        accuracy=True,
+    names = ",".join(each.name for each in RUNTIMES if each.name != "compiled")
+    arguments = ["profile", str(small_run.path), "--runtimes", names, "--batch-sizes", "1,4", "--budget", "4",
+                 "--accuracy", "--max-latency-ms", "10000", "--threads", "1", "-o", str(folder)]  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-m", "praxiscope", *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
     )
-    constraints = Constraints(max_latency_ms=10_000)
-    return profile([small_run.path], plan=plan, constraints=constraints, output=folder)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder
 
 
-def test_profile_json_holds_what_was_agreed(profiled, small_run):
-    content = json.loads((profiled.folder / "profile.json").read_text(encoding="utf-8"))
+@pytest.fixture
+def entry(profiled):
+    (found,) = json.loads((profiled / "profile.json").read_text(encoding="utf-8"))["entries"]
+    return found
+
+
+def test_profile_json_holds_what_was_agreed(profiled, entry, small_run):
+    content = json.loads((profiled / "profile.json").read_text(encoding="utf-8"))
     assert set(content) == {
         "schema", "created", "machine", "entries", "constraints", "choice", "recommendation"
     }  # fmt: skip
     assert content["machine"]["threads"] == 1
-    (entry,) = content["entries"]
     assert entry["run"] == str(small_run.path)
     assert entry["gflops"] == 2 * entry["gmacs"]
     assert entry["accuracy"]["n"] == 12
@@ -58,38 +70,32 @@ def test_profile_json_holds_what_was_agreed(profiled, small_run):
     assert content["recommendation"]
 
 
-def test_every_runtime_was_checked_before_it_was_timed(profiled):
-    (entry,) = profiled.result.entries
-    ok = [each for each in entry.runtimes if each.status == "ok"]
-    assert {"eager-fp32", "channels-last", "onnxruntime", "openvino"} <= {each.runtime for each in ok}
+def test_every_runtime_was_checked_before_it_was_timed(entry):
+    ok = [each for each in entry["runtimes"] if each["status"] == "ok"]
+    assert {"eager-fp32", "channels-last", "onnxruntime", "openvino"} <= {each["runtime"] for each in ok}
     for each in ok:
-        assert each.checked_on is not None
-        assert each.checked_on >= 8
-        assert each.latency_ms is not None
-        assert [row.batch_size for row in each.throughput] in ([1], [1, 4])  # on a busy machine
-        if "int8" not in each.runtime and "bf16" not in each.runtime:
-            assert each.relative_diff is not None
-            assert each.relative_diff < 1e-3
-            assert each.accuracy_difference is None or each.accuracy_difference.value == 0
+        assert each["checked_on"] >= 8
+        # On a busy machine the second size may be left out.
+        assert [row["batch_size"] for row in each["throughput"]] in ([1], [1, 4])
+        if "int8" not in each["runtime"] and "bf16" not in each["runtime"]:
+            assert each["relative_diff"] < 1e-3
+            assert each["accuracy_difference"] is None or each["accuracy_difference"]["value"] == 0
 
 
-def test_int8_accuracy_is_paired_with_eager(profiled):
-    (entry,) = profiled.result.entries
-    int8 = [each for each in entry.runtimes if "int8" in each.runtime and each.status == "ok"]
+def test_int8_accuracy_is_paired_with_eager(entry):
+    int8 = [each for each in entry["runtimes"] if "int8" in each["runtime"] and each["status"] == "ok"]
     assert int8
     for each in int8:
-        assert each.accuracy is not None
-        assert each.accuracy_difference is not None
-        assert each.accuracy_difference.n == 12
+        assert each["accuracy"] is not None
+        assert each["accuracy_difference"]["n"] == 12
 
 
-def test_a_table_and_a_page_lie_beside_it(profiled):
-    with (profiled.folder / "profile.csv").open(encoding="utf-8", newline="") as stream:
+def test_a_table_and_a_page_lie_beside_it(profiled, entry):
+    with (profiled / "profile.csv").open(encoding="utf-8", newline="") as stream:
         rows = list(csv.DictReader(stream))
-    (entry,) = profiled.result.entries
-    assert [row["runtime"] for row in rows] == [each.runtime for each in entry.runtimes]
+    assert [row["runtime"] for row in rows] == [each["runtime"] for each in entry["runtimes"]]
     assert float(rows[0]["latency_ms_p50"]) > 0
-    assert (profiled.folder / "profile.html").is_file()
+    assert (profiled / "profile.html").is_file()
 
 
 def test_a_model_by_name_is_profiled_on_generated_images(tmp_path, capsys):
