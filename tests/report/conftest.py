@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from payloads import PAYLOADS
 from report_runs import Plan, make_run
 
+from payloads import PAYLOADS
 from praxiscope.reporting.build import build_report
 from praxiscope.runs.rundir import RunDir
 

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from html_reader import Page, read_page
 from report_runs import Plan, make_run
 
+from html_reader import Page, read_page
 from praxiscope.reporting.build import build_report
 
 BROWSER = next(

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from html_reader import Page, read_page
 from report_runs import Plan, make_run
 
+from html_reader import Page, read_page
 from praxiscope.errors import IntegrityError
 from praxiscope.reporting.build import build_report
 from praxiscope.reporting.wording import NARROW

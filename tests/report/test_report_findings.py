@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 import yaml
-from html_reader import Page, read_page
-from payloads import PAYLOADS
 from report_runs import ACTIONS, Plan, make_run
 
+from html_reader import Page, read_page
+from payloads import PAYLOADS
 from praxiscope.evaluation.groups import read_class_groups
 from praxiscope.evaluation.predictions import read_predictions
 from praxiscope.evaluation.scores import compute_metrics
