@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from praxiscope.cli.arguments import LATEST, collect_overrides, split_names
+from praxiscope.cli.options import Device
 
 _DEFAULTS = ("same-recipe", 3, 2)  # mode, seeds, finalists
 
@@ -46,12 +47,7 @@ def bakeoff(  # noqa: PLR0913, PLR0917 - one parameter a flag
     resume: Annotated[
         str | None, typer.Option(metavar="[DIR]", help="Go on with a bake-off; bare: the newest.")
     ] = None,
-    device: Annotated[
-        str | None,
-        typer.Option(
-            "--device", "--gpu", metavar="NAME", help="cpu, cuda, cuda:N, N or mps; default: the best here."
-        ),
-    ] = None,
+    device: Device = None,
 ) -> None:
     """Find out which of several models suits the data best, within a time box.
 

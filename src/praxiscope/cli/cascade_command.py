@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from praxiscope.cli.options import Device, RunsFolder
+
 if TYPE_CHECKING:
     from praxiscope.workflows.cascade import CascadeResult
 
@@ -37,13 +39,8 @@ def cascade(  # noqa: PLR0913, PLR0917 - one parameter a flag
     threshold: Annotated[
         float | None, typer.Option(metavar="T", help="This threshold (0 to 1) instead of a chosen one.")
     ] = None,
-    runs: Annotated[Path, typer.Option(metavar="DIR", help="Folder of all runs, for names.")] = Path("runs"),
-    device: Annotated[
-        str | None,
-        typer.Option(
-            "--device", "--gpu", metavar="NAME", help="cpu, cuda, cuda:N, N or mps; default: the best here."
-        ),
-    ] = None,
+    runs: RunsFolder = Path("runs"),
+    device: Device = None,
 ) -> None:
     """Plan a cascade: a small model answers where it is sure, a large one elsewhere."""
     from praxiscope.cli.display import open_display

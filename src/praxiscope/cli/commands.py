@@ -13,6 +13,7 @@ from praxiscope.cli.cascade_command import cascade
 from praxiscope.cli.compare_command import compare
 from praxiscope.cli.export_command import export
 from praxiscope.cli.grouped_help import GroupedCommand
+from praxiscope.cli.options import Device
 from praxiscope.cli.predict_command import predict
 from praxiscope.cli.profile_command import profile
 from praxiscope.cli.train_command import train
@@ -20,12 +21,6 @@ from praxiscope.cli.zeroshot_command import zeroshot
 
 _Data = Annotated[Path | None, typer.Option("--data", metavar="DIR", help="The data folder.")]
 _Output = Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Folder of all runs.")]
-_Device = Annotated[
-    str | None,
-    typer.Option(
-        "--device", "--gpu", metavar="NAME", help="cpu, cuda, cuda:N, N or mps; default: the best here."
-    ),
-]
 _Run = Annotated[str, typer.Argument(metavar="RUN", help="A run's folder, or RECIPE@latest.")]
 
 
@@ -56,7 +51,7 @@ def evaluate(
     ] = None,
     data: _Data = None,
     output: _Output = Path("runs"),
-    device: _Device = None,
+    device: Device = None,
 ) -> None:
     """Evaluate a run's best weights; figures with 95 % intervals, on all and on clean samples."""
     from praxiscope.cli.display import open_display

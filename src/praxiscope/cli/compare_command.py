@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from praxiscope.cli.options import RunsFolder
+
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
@@ -49,7 +51,7 @@ def compare(  # noqa: PLR0913, PLR0917 - one parameter a flag
         Path | None,
         typer.Option("--output", "-o", metavar="DIR", help="Folder for the files; runs/compare/TIME."),
     ] = None,
-    runs: Annotated[Path, typer.Option(metavar="DIR", help="Folder of all runs.")] = Path("runs"),
+    runs: RunsFolder = Path("runs"),
     data: Annotated[
         Path | None, typer.Option("--data", metavar="DIR", help="Where the data is now, if it has moved.")
     ] = None,

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from praxiscope.cli.options import RunsFolder
+
 
 def export(
     run: Annotated[str, typer.Argument(metavar="RUN", help="A run's folder, or RECIPE@latest.")],
@@ -25,7 +27,7 @@ def export(
     data: Annotated[
         Path | None, typer.Option("--data", metavar="DIR", help="The data folder, if it has moved.")
     ] = None,
-    runs: Annotated[Path, typer.Option(metavar="DIR", help="Folder of all runs, for names.")] = Path("runs"),
+    runs: RunsFolder = Path("runs"),
 ) -> None:
     """Write a run as one ONNX file, compared with the run on real samples before it is kept."""
     from praxiscope.cli.display import open_display

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from praxiscope.cli.options import Device, RunsFolder
+
 
 def predict(  # noqa: PLR0913, PLR0917 - one parameter a flag
     model: Annotated[
@@ -49,13 +51,8 @@ def predict(  # noqa: PLR0913, PLR0917 - one parameter a flag
     strict: Annotated[
         bool, typer.Option("--strict", help="End with exit code 4 if a file could not be read.")
     ] = False,
-    runs: Annotated[Path, typer.Option(metavar="DIR", help="Folder of all runs, for names.")] = Path("runs"),
-    device: Annotated[
-        str | None,
-        typer.Option(
-            "--device", "--gpu", metavar="NAME", help="cpu, cuda, cuda:N, N or mps; default: the best here."
-        ),
-    ] = None,
+    runs: RunsFolder = Path("runs"),
+    device: Device = None,
 ) -> None:
     """Predict pictures, videos or a camera: tables of the likeliest labels, and annotated pictures."""
     from praxiscope.cli.arguments import split_names

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from praxiscope.cli.options import RunsFolder
 from praxiscope.errors import UsageError
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ def profile(  # noqa: PLR0913, PLR0917 - one parameter a flag
         Path | None,
         typer.Option("--output", "-o", metavar="DIR", help="Default: runs/profile/<time>/ below --runs."),
     ] = None,
-    runs: Annotated[Path, typer.Option(metavar="DIR", help="Folder of all runs, for names.")] = Path("runs"),
+    runs: RunsFolder = Path("runs"),
 ) -> None:
     """Measure what models cost in each runtime, checked against eager fp32; pick one within limits."""
     from praxiscope.cli.arguments import split_names

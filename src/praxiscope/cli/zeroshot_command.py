@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from praxiscope.cli.options import Device
+
 
 def zeroshot(  # noqa: PLR0913, PLR0917 - one parameter a flag
     model: Annotated[str, typer.Argument(metavar="MODEL", help="As open_clip calls it: ViT-B-32 ...")],
@@ -27,12 +29,7 @@ def zeroshot(  # noqa: PLR0913, PLR0917 - one parameter a flag
     output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Folder of all runs.")] = Path(
         "runs"
     ),
-    device: Annotated[
-        str | None,
-        typer.Option(
-            "--device", "--gpu", metavar="NAME", help="cpu, cuda, cuda:N, N or mps; default: the best here."
-        ),
-    ] = None,
+    device: Device = None,
 ) -> None:
     """Make a classifier of an image-text model (CLIP) and the class names, without training."""
     from praxiscope.cli.display import open_display
