@@ -88,14 +88,14 @@ class Side:
         stop = StopFlag()
         watch = _Stopwatch(stop, seconds)
         with open_job(self._setting) as job, contextlib.suppress(Preempted):
-            fit(_without_saving(job), TrainState.start(job.num_classes), stop=stop, watch=watch)
+            fit(_without_saving(job), TrainState.start(*job.heads.sizes), stop=stop, watch=watch)
         self.steps_timed.append(len(watch.times) - WARMUP_STEPS)
         return watch.seconds_per_step * len(job.plan_epoch(0))
 
     def train(self) -> float:
         """Train to the recipe's end; return the best validation accuracy."""
         with open_job(self._setting) as job:
-            fit(_without_saving(job), TrainState.start(job.num_classes), stop=StopFlag(), watch=Silent())
+            fit(_without_saving(job), TrainState.start(*job.heads.sizes), stop=StopFlag(), watch=Silent())
         return max(row["val/top1"] for row in self.rows)
 
 

@@ -50,6 +50,7 @@ from praxiscope.data.transforms import EvalTransform, InputSpec, TrainTransform
 from praxiscope.models.runtime import tune_allocator
 from praxiscope.recipe.schema import AugmentSection, DataSection, LoaderSection
 from praxiscope.stats.psnr import compute_psnr
+from praxiscope.tensors import Heads
 from praxiscope.workflows.prepare import summarise_likeness
 
 IMG_SIZE, RESIZE, BATCH, WORKERS = 224, 256, 32, 2
@@ -135,7 +136,7 @@ def open_own_contestants(manifest: Manifest, pack: Pack, task: str) -> Iterator[
                 sample_ids=tuple(rows["sample_id"].to_pylist()),
                 paths=tuple(rows["path"].to_pylist()),
                 targets=np.zeros(rows.num_rows, np.int64),
-                names=("any",),
+                heads=Heads(names={"action": ("any",)}),
                 packed=packed,
             )
             reader = BatchReader(samples=samples, transform=transform, seed=0, max_pixels=10**8)

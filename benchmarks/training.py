@@ -85,7 +85,7 @@ class Praxiscope:
         watch = _Stopwatch(stop, steps)
         with open_job(self._setting) as job, contextlib.suppress(Preempted):
             unsaved = dataclasses.replace(job, save=lambda _state, _best, _ended: None)
-            fit(unsaved, TrainState.start(job.num_classes), stop=stop, watch=watch)
+            fit(unsaved, TrainState.start(*job.heads.sizes), stop=stop, watch=watch)
         return steps * batch_size / (watch.times[-1] - watch.times[WARMUP_STEPS - 1])
 
 

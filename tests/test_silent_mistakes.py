@@ -34,6 +34,7 @@ from praxiscope.reporting.gallery import Pictures, collect_failures
 from praxiscope.runs.checkpoint import latest_checkpoint
 from praxiscope.runs.rundir import RunDir
 from praxiscope.stats.extremes import describe_extremes
+from praxiscope.tensors import Heads
 from praxiscope.training.losses import build_loss
 from praxiscope.training.mixing import mix_batch
 from praxiscope.training.state import TrainState
@@ -146,7 +147,7 @@ def test_08_cutmix_weighs_by_the_box_that_was_pasted_not_by_the_one_that_was_dra
             images,
             torch.tensor([0, 1]),
             AugmentSection(cutmix=1.0),
-            num_classes=2,
+            sizes=(2,),
             rng=np.random.default_rng(seed),
         )
         assert float(goals[0, 1]) == pytest.approx(float(mixed[0, 0].mean()), abs=1e-6)
@@ -190,9 +191,9 @@ def test_11_a_row_of_the_log_holds_one_epoch_and_no_running_average(run: RunDir)
     rows = run.read_metrics()
     assert [row["epoch"] for row in rows] == [1, 2, 3]
     state = TrainState.start(2)
-    state.tally.confusion += np.array([[3, 1], [0, 4]])
+    state.tally.confusions[0] += np.array([[3, 1], [0, 4]])
     state.tally.loss_sum = 16.0
-    assert state.tally.compute_row("train")["train/loss"] == 2.0
+    assert state.tally.compute_row("train", Heads(names={"action": ("a", "b")}))["train/loss"] == 2.0
     state.begin_epoch()
     assert state.tally.num_samples == 0
     assert state.tally.loss_sum == 0.0

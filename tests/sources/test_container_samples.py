@@ -41,6 +41,7 @@ from praxiscope.data.transforms import EvalTransform, InputSpec
 from praxiscope.errors import DataError
 from praxiscope.recipe.schema import DataSection, LoaderSection
 from praxiscope.reporting.gallery import Pictures, read_thumbnail
+from praxiscope.tensors import Heads
 
 GREY = draw(24, 28, 28)
 COLOUR = draw(24, 32, 32, 3, seed=3)
@@ -285,7 +286,7 @@ def everything(tmp_path_factory: pytest.TempPathFactory) -> SampleSet:
         sample_ids=tuple(ids),
         paths=tuple(paths),
         targets=np.zeros(len(ids), np.int64),
-        names=("a",),
+        heads=Heads(names={"action": ("a",)}),
     )
 
 

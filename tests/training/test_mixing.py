@@ -19,7 +19,7 @@ def make_batch(size: int = 6, classes: int = 4) -> tuple[torch.Tensor, torch.Ten
 def test_without_alphas_nothing_changes():
     images, targets = make_batch()
     mixed, goals = mix_batch(
-        images.clone(), targets, AugmentSection(), num_classes=4, rng=np.random.default_rng(0)
+        images.clone(), targets, AugmentSection(), sizes=(4,), rng=np.random.default_rng(0)
     )
     assert torch.equal(mixed, images)
     assert torch.equal(goals, targets)
@@ -29,7 +29,7 @@ def test_without_alphas_nothing_changes():
 @pytest.mark.parametrize("section", [AugmentSection(mixup=0.8), AugmentSection(cutmix=1.0)])
 def test_the_share_of_the_target_is_the_share_of_the_image(section, seed):
     images, targets = make_batch()
-    mixed, goals = mix_batch(images.clone(), targets, section, num_classes=4, rng=np.random.default_rng(seed))
+    mixed, goals = mix_batch(images.clone(), targets, section, sizes=(4,), rng=np.random.default_rng(seed))
     torch.testing.assert_close(goals.sum(dim=1), torch.ones(6))
     for index in range(6):
         own, other = index, 5 - index
@@ -56,11 +56,11 @@ def test_equal_draws_mix_equally_and_probability_zero_never_mixes():
     section = AugmentSection(mixup=0.2, cutmix=1.0)
     images, targets = make_batch()
     results = [
-        mix_batch(images.clone(), targets, section, num_classes=4, rng=np.random.default_rng(3)) for _ in "ab"
+        mix_batch(images.clone(), targets, section, sizes=(4,), rng=np.random.default_rng(3)) for _ in "ab"
     ]
     assert torch.equal(results[0][0], results[1][0])
     never = AugmentSection(mixup=0.2, mix_prob=0.0)
-    mixed, goals = mix_batch(images.clone(), targets, never, num_classes=4, rng=np.random.default_rng(3))
+    mixed, goals = mix_batch(images.clone(), targets, never, sizes=(4,), rng=np.random.default_rng(3))
     assert torch.equal(mixed, images)
     assert torch.equal(goals, targets)
 
@@ -73,7 +73,7 @@ def test_the_weight_is_that_of_the_clipped_box_in_a_thousand_draws(height, width
         images = torch.tensor([0.0, 1.0]).view(2, 1, 1, 1).expand(2, 1, height, width).clone()
         rng, again = np.random.default_rng(seed), np.random.default_rng(seed)
         mixed, goals = mix_batch(
-            images, torch.tensor([0, 1]), AugmentSection(cutmix=1.0), num_classes=2, rng=rng
+            images, torch.tensor([0, 1]), AugmentSection(cutmix=1.0), sizes=(2,), rng=rng
         )
         pasted = int((mixed[0] == 1).sum()) / (height * width)
         assert goals[0].tolist() == pytest.approx([1 - pasted, pasted], abs=1e-6)

@@ -202,4 +202,4 @@ def test_repeats_are_counted_each_and_augmented_each_in_their_own_way(noise_fold
     run = RunDir.create(tmp_path, "counted")
     assert train_session(recipe, manifest, run) is None
     tally = read_latest(run).state["train"]["tally"]
-    assert np.sum(tally["confusion"]) in {0, 36}  # closed, or open with each draw counted
+    assert np.sum(tally["confusions"]) in {0, 36}  # closed, or open with each draw counted

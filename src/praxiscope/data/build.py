@@ -63,11 +63,11 @@ def build_manifest(
     looked = audit_files(folder, paths, cache=cache, max_pixels=max_pixels, progress=progress)
     audited, notes = _arrange(listing, looked, section, seed if section.seed is None else section.seed)
     findings = describe_samples(audited, refuse_duplicates=section.duplicates == "refuse")
-    labels = {audited.samples[index].label for index in audited.usable}
+    heads = _collect_heads(audited)
     return Manifest(
-        table=build_table(_tabulate(audited), (HEAD,)),
+        table=build_table(_tabulate(audited, tuple(heads)), tuple(heads)),
         root=folder,
-        heads={HEAD: tuple(sorted(labels))},
+        heads=heads,
         source=listing.source,
         findings=sort_findings((*listing.findings, *notes, *findings)),
     )
@@ -240,7 +240,17 @@ def _describe_absent(splits: Sequence[str]) -> list[Finding]:
     ]
 
 
-def _tabulate(audited: AuditedSamples) -> list[dict[str, object]]:
+def _collect_heads(audited: AuditedSamples) -> dict[str, tuple[str, ...]]:
+    """Return the labels of each head that usable samples have, sorted by code point."""
+    found: dict[str, set[str]] = {head: set() for sample in audited.samples for head in sample.labels}
+    for index in audited.usable:
+        sample = audited.samples[index]
+        for head, label in (sample.labels or {HEAD: sample.label}).items():
+            found.setdefault(head, set()).add(label)
+    return {head: tuple(sorted(labels)) for head, labels in (found or {HEAD: set()}).items()}
+
+
+def _tabulate(audited: AuditedSamples, heads: Sequence[str]) -> list[dict[str, object]]:
     clusters = audited.duplicates.find_clusters()
     rows: list[dict[str, object]] = []
     for index, (sample, entry) in enumerate(zip(audited.samples, audited.fingerprints, strict=True)):
@@ -248,7 +258,7 @@ def _tabulate(audited: AuditedSamples) -> list[dict[str, object]]:
             "sample_id": sample.sample_id,
             "path": sample.place,
             "split": audited.splits[index],
-            HEAD: sample.label,
+            **(dict(sample.labels) if sample.labels else {heads[0]: sample.label}),
             "group": sample.group,
             "mask": sample.mask,
             "quarantine": audited.quarantine[index],

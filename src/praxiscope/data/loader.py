@@ -16,7 +16,7 @@ import queue
 import signal
 import threading
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from dataclasses import dataclass
@@ -34,9 +34,9 @@ from praxiscope.data.media import decode_sample
 from praxiscope.data.pack_reader import Pack, PackedRows
 from praxiscope.data.plan import AUGMENT_STREAM, BatchPlan
 from praxiscope.data.transforms import EvalTransform, TrainTransform
-from praxiscope.errors import DataError
+from praxiscope.errors import DataError, UsageError
 from praxiscope.recipe.schema import LoaderSection
-from praxiscope.tensors import Batch
+from praxiscope.tensors import Batch, Heads
 
 _IDLE, _STARTING = -1, -2  # what a worker reports besides the row that it reads
 _START_S = 600.0  # importing torch from a cold network disk takes minutes
@@ -65,8 +65,8 @@ class SampleSet:
         root: folder that ``paths`` are relative to.
         sample_ids: sorted; a row number means a place in this order.
         paths: relative to ``root``.
-        targets: int64, (N,), indices into ``names``.
-        names: the head's label names.
+        targets: int64, indices into the heads' label names: (N,) of one head, (N, M) of several.
+        heads: what there is to answer.
         packed: the same samples in a packed copy, which is read instead of the files.
     """
 
@@ -74,18 +74,30 @@ class SampleSet:
     sample_ids: tuple[str, ...]
     paths: tuple[str, ...]
     targets: npt.NDArray[np.int64]
-    names: tuple[str, ...]
+    heads: Heads
     packed: PackedRows | None = None
 
     def __len__(self) -> int:
         return len(self.sample_ids)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Label names of the only head.
+
+        Raises:
+            UsageError: There are several.
+        """
+        if len(self.heads.names) > 1:
+            raise UsageError(
+                f"This needs data with one label a sample; here are {' and '.join(self.heads.names)}."
+            )
+        return next(iter(self.heads.names.values()))
 
 
 def build_sample_set(
     manifest: Manifest,
     split: str,
     *,
-    head: str = "action",
     without: Iterable[str] = (),
     pack: Pack | None = None,
 ) -> SampleSet:
@@ -94,7 +106,6 @@ def build_sample_set(
     Args:
         manifest: as built or read.
         split: ``train``, ``val`` or ``test``.
-        head: which target.
         without: sample ids to leave out (a run's quarantine).
         pack: a packed copy of the manifest's images to read instead of them; held by the caller.
 
@@ -108,16 +119,25 @@ def build_sample_set(
         raise DataError(
             f"The split '{split}' of {manifest.root} holds no usable sample; splits here: {', '.join(held)}."
         )
-    names = manifest.heads[head]
-    index = {name: i for i, name in enumerate(names)}
     return SampleSet(
         root=manifest.root,
         sample_ids=tuple(row["sample_id"] for row in rows),
         paths=tuple(row["path"] for row in rows),
-        targets=np.array([index[row[head]] for row in rows], dtype=np.int64),
-        names=names,
+        targets=_index_labels(rows, manifest.heads),
+        heads=Heads(names=manifest.heads),
         packed=None if pack is None else pack.select([row["sha256"] for row in rows]),
     )
+
+
+def _index_labels(
+    rows: Sequence[Mapping[str, Any]], heads: Mapping[str, Sequence[str]]
+) -> npt.NDArray[np.int64]:
+    """Return int64 targets, (N,) of one head, (N, M) of several."""
+    columns = []
+    for head, names in heads.items():
+        index = {name: place for place, name in enumerate(names)}
+        columns.append(np.array([index[row[head]] for row in rows], dtype=np.int64))
+    return columns[0] if len(columns) == 1 else np.stack(columns, axis=1)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 
 import numpy as np
@@ -15,7 +15,9 @@ from praxiscope.data.plan import plan_evaluation
 from praxiscope.models.runtime import Runtime
 from praxiscope.stats.calibration import compute_calibration
 from praxiscope.stats.confusion import compute_confusion, compute_scores
+from praxiscope.stats.joint import rank_joint, score_joint
 from praxiscope.stats.topk import compute_topk
+from praxiscope.tensors import Heads
 
 
 def compute_logits(  # noqa: PLR0913 - all but two name a part of the evaluation
@@ -68,15 +70,39 @@ def compute_logits(  # noqa: PLR0913 - all but two name a part of the evaluation
 
 
 def compute_epoch_scores(
-    logits: npt.NDArray[np.float32], targets: npt.NDArray[np.int64], prefix: str
+    logits: npt.NDArray[np.float32],
+    targets: npt.NDArray[np.int64],
+    heads: Heads,
+    prefix: str,
+    *,
+    weights: Sequence[float] = (1.0,),
 ) -> dict[str, float]:
     """Return the point scores of a split under ``prefix/``, by the functions that evaluation uses.
 
+    Of several heads, each head's scores are ``prefix/<head>_...``, top-1 and top-5 those of the joint
+    answer, and the loss is the weighted sum of the heads' cross-entropies.
+
     Args:
-        logits: (N, K).
-        targets: (N,).
+        logits: (N, K), the heads side by side.
+        targets: (N,) of one head, (N, M) of several.
+        heads: what they are of.
         prefix: ``val``.
+        weights: of each head in the loss.
     """
+    own, truth = heads.split_logits(logits), heads.split_targets(targets)
+    if len(own) == 1:
+        (head,) = own
+        return {f"{prefix}/{key}": value for key, value in _score_head(own[head], truth[head]).items()}
+    figures: dict[str, float] = {}
+    for head in own:
+        figures |= {f"{head}_{key}": value for key, value in _score_head(own[head], truth[head]).items()}
+    ranks = rank_joint(score_joint(list(own.values()), best=5), targets)
+    figures["loss"] = sum(weight * figures[f"{head}_loss"] for head, weight in zip(own, weights, strict=True))
+    figures |= {"top1": float((ranks == 0).mean()), "top5": float((ranks < 5).mean())}
+    return {f"{prefix}/{key}": value for key, value in figures.items()}
+
+
+def _score_head(logits: npt.NDArray[np.float32], targets: npt.NDArray[np.int64]) -> dict[str, float]:
     num_classes = logits.shape[1]
     calibration = compute_calibration(logits, targets)
     figures = {
@@ -85,4 +111,4 @@ def compute_epoch_scores(
         "ece": calibration.ece,
         **asdict(compute_scores(compute_confusion(targets, logits.argmax(axis=1), num_classes))),
     }
-    return {f"{prefix}/{key}": float(value) for key, value in figures.items()}
+    return {key: float(value) for key, value in figures.items()}

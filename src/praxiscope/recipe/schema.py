@@ -5,6 +5,7 @@ No torch is imported here, so that ``praxiscope recipes`` and ``--help`` stay fa
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
@@ -50,6 +51,9 @@ class DataSection(Section):
     """The table of a ``csv`` source, absolute or relative to the data folder."""
     columns: dict[Literal["path", "label", "split", "group"], str] = Field(default_factory=dict)
     """Column names by role, where they are not the usual ones."""
+    heads: dict[str, str] = Field(default_factory=dict)
+    """Several labels a sample: column of the table by head, such as ``verb: verb_class``. A network then
+    gives each head's logits, and an answer is right when all are."""
     val_fraction: Fraction = 0.1
     """Share of train (or of an undivided folder) cut for validation where the data has none."""
     test_fraction: Fraction = 0.1
@@ -210,6 +214,8 @@ class TrainSection(Section):
     class_weights: Literal["none", "balanced"] = "none"
     """``balanced``: a sample's loss weighs N / (K x samples of its class); K counts the classes that have
     training samples."""
+    loss_weights: dict[str, NonNegative] = Field(default_factory=dict)
+    """Weight of each head's loss by its name, where the data has several heads; 1 where not given."""
     sampling: Literal["shuffle", "balanced"] = "shuffle"
     """``balanced``: an epoch draws each class equally often, with repetition where it has few samples."""
     smoothing: Fraction = 0.0
@@ -235,7 +241,8 @@ class TrainSection(Section):
 
     @model_validator(mode="after")
     def _check_monitor(self) -> TrainSection:
-        if self.monitor not in MONITORS:
+        # Of several heads, val/<head>_top1; which heads there are is known with the data.
+        if not any(re.fullmatch(rf"val/(\w+_)?{name[4:]}", self.monitor) for name in MONITORS):
             raise ValueError(f"monitor is {self.monitor!r}; choose one of {', '.join(MONITORS)}")
         if self.warmup_epochs >= self.epochs and self.warmup_epochs > 0:
             raise ValueError(

@@ -23,7 +23,8 @@ from praxiscope.data.plan import BatchPlan, plan_training_epoch
 from praxiscope.errors import Diverged
 from praxiscope.models.runtime import Runtime, read_peak_memory_mib
 from praxiscope.recipe.schema import Recipe
-from praxiscope.tensors import Batch
+from praxiscope.stats.joint import index_joint, rank_joint, score_joint
+from praxiscope.tensors import Batch, Heads
 from praxiscope.training.ema import Ema
 from praxiscope.training.losses import Loss
 from praxiscope.training.mixing import mix_batch
@@ -31,7 +32,7 @@ from praxiscope.training.optim import set_lr
 from praxiscope.training.schedule import compute_lr
 from praxiscope.training.signals import StopFlag
 from praxiscope.training.source import be_ready
-from praxiscope.training.state import TrainState
+from praxiscope.training.state import Tally, TrainState
 from praxiscope.training.watch import Progress, Watcher
 
 _MAX_SKIPS_IN_A_ROW = 25  # a gradient scaler needs about 16 halvings from its start; more is divergence
@@ -59,8 +60,8 @@ class Job:
         normalize: what a batch holds -> the input of what trains.
         loader: training batches.
         loss: sum of a batch's losses.
-        targets: int64, (N,), of the training split.
-        num_classes: K.
+        targets: int64, of the training split, (N,), or (N, M) of several heads.
+        heads: what the logits are of.
         sample_ids: by row, to name the files of a bad batch.
         validate: the network -> ``val/...`` scores.
         save: writes a checkpoint; told whether it is the best so far and whether an epoch has just ended.
@@ -79,7 +80,7 @@ class Job:
     loader: Loader
     loss: Loss
     targets: npt.NDArray[np.int64]
-    num_classes: int
+    heads: Heads
     sample_ids: Sequence[str]
     validate: Callable[[nn.Module], dict[str, float]]
     save: Callable[[TrainState, bool, bool], None]
@@ -92,6 +93,11 @@ class Job:
         """N, of the training split and of an epoch."""
         return len(self.targets)
 
+    @property
+    def labels(self) -> npt.NDArray[np.int64]:
+        """(N,) what balanced sampling balances: classes, or combinations of several heads' classes."""
+        return self.targets if self.targets.ndim == 1 else index_joint(self.targets)
+
     def plan_epoch(self, epoch: int) -> list[BatchPlan]:
         """Return the batches of an epoch (0-based), in their order."""
         train = self.recipe.train
@@ -101,7 +107,7 @@ class Job:
             seed=self.recipe.seed,
             epoch=epoch,
             repeats=self.recipe.augment.repeats,
-            labels=self.targets if train.sampling == "balanced" else None,
+            labels=self.labels if train.sampling == "balanced" else None,
         )
 
 
@@ -187,14 +193,14 @@ def _update(job: Job, batches: Sequence[Batch], state: TrainState, lr: float) ->
             job.normalize(batch.images),
             targets,
             job.recipe.augment,
-            num_classes=job.num_classes,
+            sizes=job.heads.sizes,
             rng=np.random.default_rng([job.recipe.seed, state.step, number, _MIX]),
         )
         with job.runtime.autocast():
             logits = (job.forward or job.module)(images)
         loss_sum = job.loss(logits.float(), goals)
         job.scaler.scale(loss_sum / total).backward()  # type: ignore[no-untyped-call]
-        loss += _count(state, logits.detach(), targets, loss_sum)
+        loss += _count(job.heads, state.tally, logits.detach(), targets, loss_sum)
     job.scaler.unscale_(job.optimizer)
     norm = float(nn.utils.clip_grad_norm_(job.module.parameters(), job.recipe.train.clip_grad or math.inf))
     _check_finite(job, batches, state, loss=loss / total, norm=norm, lr=lr)
@@ -208,15 +214,23 @@ def _update(job: Job, batches: Sequence[Batch], state: TrainState, lr: float) ->
     job.optimizer.zero_grad(set_to_none=True)
 
 
-def _count(state: TrainState, logits_BK: Tensor, targets_B: Tensor, loss_sum: Tensor) -> float:
+def _count(heads: Heads, tally: Tally, logits_BK: Tensor, targets: Tensor, loss_sum: Tensor) -> float:
     """Add a batch to the epoch's figures; return its loss."""
-    num_classes = logits_BK.shape[1]
-    best = logits_BK.topk(min(5, num_classes), dim=1).indices
-    cells = torch.bincount(targets_B * num_classes + best[:, 0], minlength=num_classes**2)
-    state.tally.confusion += cells.view(num_classes, num_classes).cpu().numpy()
-    state.tally.top5_sum += int((best == targets_B[:, None]).any(dim=1).sum())
+    logits_by_head, targets_by_head = heads.split_logits(logits_BK), heads.split_targets(targets)
+    for place, head in enumerate(heads.names):
+        own_BK, targets_B = logits_by_head[head], targets_by_head[head]
+        size = own_BK.shape[1]
+        best = own_BK.topk(min(5, size), dim=1).indices
+        cells = torch.bincount(targets_B * size + best[:, 0], minlength=size**2)
+        tally.confusions[place] += cells.view(size, size).cpu().numpy()
+        tally.top5_sums[place] += int((best == targets_B[:, None]).any(dim=1).sum())
+    if tally.joint_sums:
+        best_five = score_joint([each.float().cpu().numpy() for each in logits_by_head.values()], best=5)
+        ranks = rank_joint(best_five, targets.cpu().numpy())
+        tally.joint_sums[0] += int((ranks == 0).sum())
+        tally.joint_sums[1] += int((ranks < 5).sum())
     loss = float(loss_sum.detach())
-    state.tally.loss_sum += loss
+    tally.loss_sum += loss
     return loss
 
 
@@ -274,7 +288,12 @@ def _judge(job: Job, state: TrainState, value: float) -> bool:
 
 def _describe_epoch(job: Job, state: TrainState, lr: float) -> Row:
     tally = state.tally
-    row: Row = {"epoch": state.epoch + 1, "step": state.step, "lr": lr, **tally.compute_row("train")}
+    row: Row = {
+        "epoch": state.epoch + 1,
+        "step": state.step,
+        "lr": lr,
+        **tally.compute_row("train", job.heads),
+    }
     row["images_per_s"] = tally.num_samples / max(tally.seconds, 1e-9)
     row["epoch_s"] = tally.seconds
     row["skipped_steps"] = state.skipped_steps

@@ -9,7 +9,7 @@ to 1. No loss takes indices for targets: :func:`soften` makes both kinds the sam
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import numpy as np
@@ -20,6 +20,7 @@ from torch.nn import functional
 
 from praxiscope.errors import UsageError
 from praxiscope.recipe.schema import TrainSection
+from praxiscope.tensors import Heads, cut_columns
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 """(logits float32 (B, K), goals) -> the sum of the samples' losses, a scalar."""
@@ -53,6 +54,31 @@ def build_loss(section: TrainSection, class_counts: npt.NDArray[np.int64]) -> Lo
     if section.loss == "focal":
         return partial(focal, gamma=section.focal_gamma, smoothing=section.smoothing, weights_K=weights_K)
     return partial(cross_entropy, smoothing=section.smoothing, weights_K=weights_K)
+
+
+def combine_losses(losses: Sequence[Loss], heads: Heads, weights: Sequence[float]) -> Loss:
+    """Return the weighted sum of the heads' losses; of one head with weight 1, its loss itself.
+
+    Args:
+        losses: one of each head.
+        heads: whose logits stand side by side.
+        weights: of each head's loss.
+    """
+    if len(losses) == 1 and weights[0] == 1:
+        return losses[0]
+    columns = cut_columns(heads.sizes)
+
+    def combined(logits_BK: Tensor, goals: Tensor) -> Tensor:
+        # Indices (B, M) have a column for each head; soft targets (B, K) have each head's columns.
+        soft = goals.is_floating_point()
+        parts = [
+            weight
+            * loss(logits_BK[:, cut], goals[:, cut] if soft else goals.reshape(len(goals), -1)[:, place])
+            for place, (loss, cut, weight) in enumerate(zip(losses, columns, weights, strict=True))
+        ]
+        return torch.stack(parts).sum()
+
+    return combined
 
 
 def compute_class_weights(class_counts: npt.NDArray[np.int64]) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -13,30 +14,30 @@ from praxiscope.recipe.schema import AugmentSection
 
 def mix_batch(
     images_BCHW: Tensor,
-    targets_B: Tensor,
+    targets: Tensor,
     section: AugmentSection,
     *,
-    num_classes: int,
+    sizes: Sequence[int],
     rng: np.random.Generator,
 ) -> tuple[Tensor, Tensor]:
     """Blend each sample with another one, images and targets alike.
 
     Args:
         images_BCHW: float, normalised; changed in place.
-        targets_B: int64 class indices.
+        targets: int64 class indices, (B,) of one head, (B, M) of several.
         section: ``mixup`` and ``cutmix`` are the alphas of the weight's Beta distribution, 0 for never; with
             both, one of them is drawn for each batch. ``mix_prob`` is how often a batch is mixed at all.
-        num_classes: K.
+        sizes: classes of each head; K is their sum.
         rng: source of every draw.
 
     Returns:
-        The images, and float (B, K) soft targets that sum to 1; the indices as they came where nothing was
-        mixed.
+        The images, and float (B, K) soft targets that sum to 1 in each head; the indices as they came
+        where nothing was mixed.
     """
     alphas = {"mixup": section.mixup, "cutmix": section.cutmix}
     kinds = [kind for kind, alpha in alphas.items() if alpha > 0]
     if not kinds or rng.random() >= section.mix_prob:
-        return images_BCHW, targets_B
+        return images_BCHW, targets
     kind = kinds[rng.integers(len(kinds))]
     weight = float(rng.beta(alphas[kind], alphas[kind]))
     others = images_BCHW.flip(0)
@@ -48,8 +49,14 @@ def mix_batch(
         images_BCHW[:, :, top:bottom, left:right] = others[:, :, top:bottom, left:right]
         # A box that the border has cut is smaller than was drawn: the share is counted, not assumed.
         weight = 1 - (bottom - top) * (right - left) / (height * width)
-    hard = torch.nn.functional.one_hot(targets_B, num_classes).to(images_BCHW.dtype)
+    hard = encode_targets(targets, sizes).to(images_BCHW.dtype)
     return images_BCHW, weight * hard + (1 - weight) * hard.flip(0)
+
+
+def encode_targets(targets: Tensor, sizes: Sequence[int]) -> Tensor:
+    """Return one-hot rows, (B, K), the heads side by side."""
+    heads = zip(targets.reshape(len(targets), -1).unbind(1), sizes, strict=True)
+    return torch.cat([torch.nn.functional.one_hot(each, size) for each, size in heads], dim=1)
 
 
 def draw_box(height: int, width: int, weight: float, rng: np.random.Generator) -> tuple[int, int, int, int]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,13 +16,13 @@ from praxiscope.data.loader import BatchReader, SampleSet, build_sample_set
 from praxiscope.data.manifest import Manifest
 from praxiscope.data.pack_reader import Pack
 from praxiscope.data.transforms import TrainTransform
-from praxiscope.errors import Diverged, UsageError
+from praxiscope.errors import Diverged, UsageError, did_you_mean
 from praxiscope.evaluation.inputs import build_evaluation_reader, build_input_spec
 from praxiscope.evaluation.predict import compute_epoch_scores
 from praxiscope.models.build import BuiltModel
 from praxiscope.models.runtime import Runtime
 from praxiscope.models.state import unwrap_module
-from praxiscope.recipe.schema import Recipe
+from praxiscope.recipe.schema import MONITORS, Recipe
 from praxiscope.runs.checkpoint import (
     Checkpoint,
     flatten_optimizer,
@@ -32,15 +32,18 @@ from praxiscope.runs.checkpoint import (
 )
 from praxiscope.runs.checkpoint_files import BEST, PERMANENT
 from praxiscope.runs.rundir import RunDir
+from praxiscope.tensors import Heads
 from praxiscope.training.ema import Ema
 from praxiscope.training.feature_report import FeaturesReport
 from praxiscope.training.features import open_features
 from praxiscope.training.loop import Job, Row
-from praxiscope.training.losses import build_loss
+from praxiscope.training.losses import Loss, build_loss, combine_losses
 from praxiscope.training.optim import build_optimizer, list_parameter_names
 from praxiscope.training.source import Source, SourceParts, open_images
 from praxiscope.training.state import TrainState
 
+JOINT_MONITORS = ("val/loss", "val/top1", "val/top5")
+"""Figures of several heads at once."""
 _SETTINGS = ("weight_decay", "momentum", "lr_scale")  # of a parameter group, from the recipe
 
 
@@ -81,6 +84,8 @@ def open_job(setting: Setting) -> Iterator[Job]:
     recipe, runtime = setting.recipe, setting.runtime
     train = build_sample_set(setting.manifest, "train", without=setting.without, pack=setting.pack)
     val = build_sample_set(setting.manifest, "val", without=setting.without, pack=setting.pack)
+    weights = weigh_heads(recipe, train.heads)
+    check_monitor(recipe, train.heads)
     module = runtime.place(setting.built.module)
     optimizer = build_optimizer(recipe.train, module)
     scaler = torch.amp.GradScaler(runtime.device.type, enabled=runtime.precision == "fp16")
@@ -90,7 +95,7 @@ def open_job(setting: Setting) -> Iterator[Job]:
         def validate(network: torch.nn.Module) -> dict[str, float]:
             logits = source.predict(network)
             _check_logits(logits, val, runtime, lr=max(group["lr"] for group in optimizer.param_groups))
-            return compute_epoch_scores(logits, val.targets, "val")
+            return compute_epoch_scores(logits, val.targets, val.heads, "val", weights=weights)
 
         job: Job
         job = Job(
@@ -104,9 +109,9 @@ def open_job(setting: Setting) -> Iterator[Job]:
             loader=source.loader,
             forward=source.forward,
             prepare=source.prepare,
-            loss=build_loss(recipe.train, np.bincount(train.targets, minlength=len(train.names))),
+            loss=_build_loss(recipe, train, weights),
             targets=train.targets,
-            num_classes=len(train.names),
+            heads=train.heads,
             sample_ids=train.sample_ids,
             validate=validate,
             save=lambda state, is_best, epoch_ended: save_job(
@@ -115,6 +120,52 @@ def open_job(setting: Setting) -> Iterator[Job]:
             log=setting.log,
         )
         yield job
+
+
+def weigh_heads(recipe: Recipe, heads: Heads) -> list[float]:
+    """Return the weight of each head's loss.
+
+    Raises:
+        UsageError: The recipe weighs a head that the data doesn't have, or no head at all.
+    """
+    given = recipe.train.loss_weights
+    for head in given:
+        if head not in heads.names:
+            raise UsageError(
+                f"train.loss_weights names '{head}'; the heads of this data are {', '.join(heads.names)}."
+                f"{did_you_mean(head, heads.names)}"
+            )
+    weights = [given.get(head, 1.0) for head in heads.names]
+    if not any(weights):
+        raise UsageError("train.loss_weights leaves no head to train; give one of them a weight above 0.")
+    return weights
+
+
+def check_monitor(recipe: Recipe, heads: Heads) -> None:
+    """Refuse a figure to choose epochs by that validation of these heads doesn't give.
+
+    Raises:
+        UsageError: Names those that it gives.
+    """
+    given: tuple[str, ...] = MONITORS
+    if len(heads.names) > 1:
+        given = tuple(name for name in MONITORS if name in JOINT_MONITORS) + tuple(
+            name.replace("val/", f"val/{head}_") for head in heads.names for name in MONITORS
+        )
+    if recipe.train.monitor not in given:
+        raise UsageError(
+            f"train.monitor is {recipe.train.monitor}; of the heads {', '.join(heads.names)} there are "
+            f"{', '.join(given)}."
+        )
+
+
+def _build_loss(recipe: Recipe, train: SampleSet, weights: Sequence[float]) -> Loss:
+    targets = train.heads.split_targets(train.targets)
+    losses = [
+        build_loss(recipe.train, np.bincount(targets[head], minlength=len(names)))
+        for head, names in train.heads.names.items()
+    ]
+    return combine_losses(losses, train.heads, weights)
 
 
 def _open_source(
@@ -186,7 +237,7 @@ def restore_job(job: Job, folder: Path, note: Callable[[str], None]) -> TrainSta
     for each in rejected:
         note(f"Checkpoint {each.name} is passed over: {each.reason}")
     if checkpoint is None:
-        state = TrainState.start(job.num_classes)
+        state = TrainState.start(*job.heads.sizes)
         state.adopt_plan(job.recipe.train)
         return state
     _load_network(unwrap_module(job.module), checkpoint, "model")
@@ -249,7 +300,7 @@ def _fingerprint_plan(job: Job) -> str:
     if recipe.augment.repeats > 1:
         words.append(f"repeats {recipe.augment.repeats}")
     if recipe.train.sampling == "balanced":  # the order then follows from the labels as well
-        words.append(f"balanced {job.targets.tolist()}")
+        words.append(f"balanced {job.labels.tolist()}")
     text = "\n".join(words)
     return hashlib.sha256(text.encode()).hexdigest()
 

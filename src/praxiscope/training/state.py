@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
 
 from praxiscope.recipe.schema import TrainSection
 from praxiscope.stats.confusion import compute_scores
+from praxiscope.tensors import Heads
 from praxiscope.training.schedule import Joint
 
 
@@ -18,27 +20,47 @@ class Tally:
     """Running figures of the epoch in progress, so that a resume in mid-epoch logs the same row.
 
     Attributes:
-        confusion: int64 (K, K), rows true, columns predicted.
+        confusions: int64 (K, K) of each head, rows true, columns predicted.
         loss_sum: sum of the samples' losses.
-        top5_sum: samples whose target is among the five highest logits.
+        top5_sums: of each head, samples whose target is among the five highest logits.
+        joint_sums: samples right in all heads at once, and with their targets among the five best joint
+            answers; empty with one head.
         seconds: time spent so far.
     """
 
-    confusion: npt.NDArray[np.int64]
+    confusions: list[npt.NDArray[np.int64]]
     loss_sum: float = 0.0
-    top5_sum: int = 0
+    top5_sums: list[int] = field(default_factory=list)
+    joint_sums: list[int] = field(default_factory=list)
     seconds: float = 0.0
 
     @property
     def num_samples(self) -> int:
         """Samples seen so far."""
-        return int(self.confusion.sum())
+        return int(self.confusions[0].sum())
 
-    def compute_row(self, prefix: str) -> dict[str, float]:
-        """Return loss, top-1, top-5 and the averaged scores under ``prefix/``."""
+    @classmethod
+    def start(cls, sizes: Sequence[int]) -> Self:
+        """Return zeros for heads of these sizes."""
+        confusions = [np.zeros((size, size), np.int64) for size in sizes]
+        return cls(
+            confusions=confusions, top5_sums=[0] * len(sizes), joint_sums=[0, 0] if len(sizes) > 1 else []
+        )
+
+    def compute_row(self, prefix: str, heads: Heads) -> dict[str, float]:
+        """Return loss, top-1, top-5 and the averaged scores under ``prefix/``.
+
+        Of several heads, each head's scores are ``prefix/<head>_...``, and top-1 and top-5 those of the joint
+        answer.
+        """
         count = max(1, self.num_samples)
-        scores = asdict(compute_scores(self.confusion))
-        figures = {"loss": self.loss_sum / count, "top5": self.top5_sum / count} | scores
+        figures = {"loss": self.loss_sum / count}
+        for head, confusion, top5 in zip(heads.names, self.confusions, self.top5_sums, strict=True):
+            start = f"{head}_" if self.joint_sums else ""
+            scores = {"top5": top5 / count, **asdict(compute_scores(confusion))}
+            figures |= {f"{start}{key}": value for key, value in scores.items()}
+        if self.joint_sums:
+            figures |= {"top1": self.joint_sums[0] / count, "top5": self.joint_sums[1] / count}
         return {f"{prefix}/{key}": float(value) for key, value in figures.items()}
 
 
@@ -83,22 +105,24 @@ class TrainState:
     joints: list[Joint] = field(default_factory=list)
 
     @classmethod
-    def start(cls, num_classes: int) -> TrainState:
-        """Return the state before the first step."""
-        return cls(tally=Tally(confusion=np.zeros((num_classes, num_classes), np.int64)))
+    def start(cls, *sizes: int) -> TrainState:
+        """Return the state before the first step, of heads with so many classes."""
+        return cls(tally=Tally.start(sizes))
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values only."""
         content = {key: value for key, value in vars(self).items() if key != "tally"}
         tally = dict(vars(self.tally))
-        tally["confusion"] = self.tally.confusion.tolist()
+        tally["confusions"] = [each.tolist() for each in self.tally.confusions]
         return content | {"tally": tally, "joints": [asdict(joint) for joint in self.joints]}
 
     @classmethod
     def from_json(cls, content: dict[str, Any]) -> TrainState:
         """Return what :meth:`to_json` described."""
         tally = dict(content["tally"])
-        tally["confusion"] = np.array(tally["confusion"], np.int64)
+        if "confusion" in tally:  # written when there was one head only
+            tally["confusions"], tally["top5_sums"] = [tally.pop("confusion")], [tally.pop("top5_sum")]
+        tally["confusions"] = [np.array(each, np.int64) for each in tally["confusions"]]
         joints = [Joint(**joint) for joint in content.get("joints", [])]
         return cls(**{**content, "tally": Tally(**tally), "joints": joints})
 
@@ -133,7 +157,7 @@ class TrainState:
     def restart_epoch(self) -> None:
         """Begin the epoch in progress again; steps that were made stay made."""
         self.batch = 0
-        self.tally = Tally(confusion=np.zeros_like(self.tally.confusion))
+        self.tally = Tally.start([len(each) for each in self.tally.confusions])
 
     def is_better(self, value: float, mode: Literal["max", "min"]) -> bool:
         """Whether a monitored figure beats the best so far; NaN never does, a tie doesn't."""

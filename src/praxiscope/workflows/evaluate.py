@@ -8,7 +8,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from praxiscope.data.loader import build_sample_set
+import numpy as np
+import numpy.typing as npt
+
+from praxiscope.data.loader import SampleSet, build_sample_set
 from praxiscope.data.manifest import Manifest, quantify, read_manifest
 from praxiscope.errors import IntegrityError, UsageError
 from praxiscope.evaluation.groups import read_class_groups
@@ -33,6 +36,7 @@ from praxiscope.runs import atomic
 from praxiscope.runs.checkpoint import best_checkpoint
 from praxiscope.runs.find import find_run
 from praxiscope.runs.rundir import RunDir
+from praxiscope.tensors import Heads
 from praxiscope.training.watch import Silent, Watcher
 from praxiscope.workflows.packed import compare_pack, open_recipe_pack
 
@@ -126,7 +130,7 @@ def load_best(run: RunDir, recipe: Recipe, manifest: Manifest, watch: Watcher) -
     group = "ema" if "ema" in checkpoint.sha256 else "model"
     built = rebuild_model(
         recipe.model,
-        num_classes=len(manifest.heads["action"]),
+        num_classes=Heads(names=manifest.heads).total,
         weights=checkpoint.path / f"{group}.safetensors",
     )
     watch.note(f"Weights: {checkpoint.path.name}/{group}, epoch {checkpoint.epoch}.")
@@ -191,7 +195,7 @@ def _predict(
     rows = [row for row in manifest.usable(split).to_pylist() if row["sample_id"] not in without]
     return build_predictions(
         PredictionsInfo(
-            heads={"action": samples.names},
+            heads=dict(samples.heads.names),
             weights_sha256=weights_sha256,
             manifest_fingerprint=manifest.fingerprint,
             recipe_name=recipe.name,
@@ -199,10 +203,16 @@ def _predict(
         ),
         sample_ids=samples.sample_ids,
         splits=split,
-        outputs={"action": HeadOutputs(targets=samples.targets, logits=logits)},
+        outputs=_split_outputs(samples, logits),
         groups=[row["group"] for row in rows],
         clean=[row["twin_of"] is None for row in rows],
     )
+
+
+def _split_outputs(samples: SampleSet, logits: npt.NDArray[np.float32]) -> dict[str, HeadOutputs]:
+    targets = samples.heads.split_targets(samples.targets)
+    own = samples.heads.split_logits(logits)
+    return {head: HeadOutputs(targets=targets[head], logits=own[head]) for head in own}
 
 
 def _moved(manifest: Manifest, data: Path | str | None) -> Manifest:

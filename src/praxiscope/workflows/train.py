@@ -20,6 +20,7 @@ from praxiscope.runs import atomic
 from praxiscope.runs.checkpoint_files import read_manifests
 from praxiscope.runs.find import find_run
 from praxiscope.runs.rundir import RunDir
+from praxiscope.tensors import Heads
 from praxiscope.training.features import require_cacheable
 from praxiscope.training.optim import require_optimizer
 from praxiscope.training.trackers.follow import require_trackers
@@ -166,7 +167,7 @@ def _build_parts(
             "Use head: linear, mlp or conv."
         )
     require_optimizer(train.opt)
-    built = build_model(section, num_classes=len(manifest.heads["action"]), seed=recipe.seed)
+    built = build_model(section, num_classes=Heads(names=manifest.heads).total, seed=recipe.seed)
     build_input_spec(built, recipe, evaluation=True)
     with open_recipe_pack(recipe, manifest, built, splits=(), watch=watch):
         pass  # made before there is a run folder: a full disk leaves none behind

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
@@ -37,13 +37,15 @@ class Sample:
     split: str | None
     """``train``, ``val``, ``test``, or None where the source doesn't say."""
     label: str
-    """Class name, NFC-normalised."""
+    """Class name, NFC-normalised; with several labels, all of them in one text."""
     group: str | None = None
     """Samples of one group belong in one split."""
     mask: str | None = None
     """Posix path of a mask image, relative to the data folder."""
     problem: str | None = None
     """Why it can't be used, where that is known without opening it."""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    """Label of each head, NFC-normalised, where there are several heads; empty for one."""
     path: str | None = None
     """Where it lies, as :mod:`praxiscope.data.media` says, when that is not its id: a container's member."""
 

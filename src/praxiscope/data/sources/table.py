@@ -39,6 +39,8 @@ USUAL_NAMES: dict[str, tuple[str, ...]] = {
 }  # fmt: skip
 """Column names by role, compared in lower case without spaces, ``_`` and ``-``; earlier ones win."""
 
+LABEL_OF = "label:"
+"""Begins the role of a head's column."""
 _SUFFIXES = frozenset({".csv", ".tsv"})
 _DELIMITERS = ",;\t|"
 
@@ -75,31 +77,40 @@ def read_table(path: Path) -> Table:
     return Table(path=path, header=tuple(name.strip() for name in rows[0]), rows=tuple(rows[1:]))
 
 
-def find_columns(table: Table, given: Mapping[str, str]) -> dict[str, int]:
+def find_columns(
+    table: Table, given: Mapping[str, str], heads: Mapping[str, str] | None = None
+) -> dict[str, int]:
     """Return {role: column index} of the roles that a table has.
 
     Args:
         table: The table.
         given: Column names by role (``DataSection.columns``); others are found by their usual names.
+        heads: Columns of several labels by head (``DataSection.heads``), instead of one of labels; their
+            roles are ``label:<head>``.
 
     Raises:
         UsageError: A given column isn't there.
         DataError: No column holds paths, or none labels.
     """
     found: dict[str, int] = {}
-    for role, name in given.items():
+    keys = {role: f"data.columns.{role}" for role in given}
+    keys |= {f"{LABEL_OF}{head}": f"data.heads.{head}" for head in heads or {}}
+    names = [*given.values(), *(heads or {}).values()]
+    for (role, key), name in zip(keys.items(), names, strict=True):
         if name not in table.header:
             raise UsageError(
-                f"data.columns.{role} is {name!r}, but {table.path.name} has the columns "
+                f"{key} is {name!r}, but {table.path.name} has the columns "
                 f"{_list(table.header)}.{did_you_mean(name, table.header)}"
             )
         found[role] = table.header.index(name)
     plain = [name.casefold().translate({ord(c): None for c in " _-"}) for name in table.header]
-    for role, names in USUAL_NAMES.items():
-        column = next((plain.index(name) for name in names if name in plain), None)
+    for role, usual in USUAL_NAMES.items():
+        if role == "label" and heads:
+            continue
+        column = next((plain.index(name) for name in usual if name in plain), None)
         if role not in found and column is not None and column not in found.values():
             found[role] = column
-    for role in ("path", "label"):
+    for role in ("path",) if heads else ("path", "label"):
         if role not in found:
             raise DataError(
                 f"{table.path} has no column that is known to hold the {role}; its columns are "
@@ -153,7 +164,8 @@ def list_csv(root: Path, section: DataSection) -> Listing:
         if not path.is_file():
             raise UsageError(f"data.csv is {section.csv!r}, but {path} is no file.")
     table = read_table(path)
-    return list_rows(root, table, find_columns(table, dict(section.columns.items())), section.group)
+    columns = find_columns(table, dict(section.columns.items()), section.heads)
+    return list_rows(root, table, columns, section.group)
 
 
 def list_rows(
@@ -212,16 +224,23 @@ def _check_splits(table: Table, columns: Mapping[str, int], entries: Sequence[Ma
 
 def _make_sample(index: _FileIndex, entry: Mapping[str, str], group_rule: str | None) -> Sample:
     split = SPLIT_NAMES.get(entry.get("split", "").lower())
-    sample_id, problem = index.find(entry["path"], split or "train", entry["label"])
+    labels = {
+        role.removeprefix(LABEL_OF): normalise_label(text)
+        for role, text in entry.items()
+        if role.startswith(LABEL_OF)
+    }
+    label = " ".join(labels.values()) if labels else entry["label"]
+    sample_id, problem = index.find(entry["path"], split or "train", label)
     if "split" in entry and split is None:
         problem = problem or "the table gives no split"
-    if not entry["label"]:
+    if not all(labels.values()) or not label:
         problem = problem or "the table gives no label"
     group = entry.get("group") or find_group(sample_id, group_rule)
     return Sample(
         sample_id=sample_id,
         split=split,
-        label=normalise_label(entry["label"]),
+        label=normalise_label(label),
+        labels=labels,
         group=group,
         mask=entry.get("mask") or None,
         problem=problem,
@@ -289,7 +308,7 @@ def _merge_rows(samples: Sequence[Sample]) -> tuple[dict[str, Sample], list[Find
         first = unique.setdefault(sample.sample_id, sample)
         if first is sample:
             continue
-        if (first.label, first.split) == (sample.label, sample.split):
+        if (first.label, first.labels, first.split) == (sample.label, sample.labels, sample.split):
             repeated.append(sample.sample_id)
         else:
             torn.append(sample.sample_id)
