@@ -9,7 +9,7 @@ from video_files import draw_frame, read_level, turn_display, write_video
 from praxiscope.errors import EnvironmentProblem, UsageError
 from praxiscope.prediction import camera
 from praxiscope.prediction.camera import CameraAddress, find_addresses, read_camera
-from praxiscope.prediction.video import Sampling, VideoUnreadable, count_frames, read_frames
+from praxiscope.data.video import Sampling, VideoUnreadable, count_frames, read_frames
 from praxiscope.prediction.video_writer import VideoWriter
 
 

@@ -23,7 +23,7 @@ from praxiscope.evaluation.predictions import read_predictions
 from praxiscope.prediction.predictors import Network
 from praxiscope.prediction.sources import Item
 from praxiscope.prediction.stream import Failure, StreamSettings, predict_items
-from praxiscope.prediction.video import Sampling, read_frames
+from praxiscope.data.video import Sampling, read_frames
 from praxiscope.training.watch import Silent
 from praxiscope.workflows.predict import PredictSettings, open_predictor, predict
 from trained_pair import NAMES, TrainedPair

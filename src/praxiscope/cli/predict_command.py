@@ -58,8 +58,8 @@ def predict(  # noqa: PLR0913, PLR0917 - one parameter a flag
     from praxiscope.cli.arguments import split_names
     from praxiscope.cli.display import open_display
     from praxiscope.data.manifest import quantify
+    from praxiscope.data.video import Sampling
     from praxiscope.errors import DataError
-    from praxiscope.prediction.video import Sampling
     from praxiscope.workflows.predict import PredictSettings
     from praxiscope.workflows.predict import predict as run_prediction
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from praxiscope.data.audit import Progress, audit_files
 from praxiscope.data.cache import AuditCache
+from praxiscope.data.clips.audit import ClipLook, audit_clips
 from praxiscope.data.duplicates import Duplicates, find_duplicates, join_groups
 from praxiscope.data.findings import DROPPED, AuditedSamples, describe_samples, sort_findings
 from praxiscope.data.fingerprint import Fingerprint, Unreadable
@@ -58,14 +59,22 @@ def build_manifest(
         raise UsageError(_explain_no_folder(folder))
     folder = folder.resolve()
     listing = _rename_splits(list_samples(folder, section), section)
-    cache = AuditCache(folder) if use_cache else None
-    paths = [sample.place for sample in listing.samples if sample.problem is None]
-    looked = audit_files(folder, paths, cache=cache, max_pixels=max_pixels, progress=progress)
+    clips: dict[str, ClipLook | Unreadable] = {}
+    looked: dict[str, Fingerprint | Unreadable]
+    if listing.clips:
+        clips = audit_clips(folder, listing.samples, max_pixels=max_pixels, progress=progress)
+        looked = {
+            name: look.fingerprint if isinstance(look, ClipLook) else look for name, look in clips.items()
+        }
+    else:
+        cache = AuditCache(folder) if use_cache else None
+        paths = [sample.place for sample in listing.samples if sample.problem is None]
+        looked = audit_files(folder, paths, cache=cache, max_pixels=max_pixels, progress=progress)
     audited, notes = _arrange(listing, looked, section, seed if section.seed is None else section.seed)
     findings = describe_samples(audited, refuse_duplicates=section.duplicates == "refuse")
     heads = _collect_heads(audited)
     return Manifest(
-        table=build_table(_tabulate(audited, tuple(heads)), tuple(heads)),
+        table=build_table(_tabulate(audited, tuple(heads), clips), tuple(heads)),
         root=folder,
         heads=heads,
         source=listing.source,
@@ -110,7 +119,7 @@ def _arrange(
     prints: list[Fingerprint | None] = []
     quarantine: list[str | None] = []
     for sample in samples:
-        entry = looked.get(sample.place)
+        entry = looked.get(sample.sample_id if listing.clips else sample.place)
         prints.append(entry if isinstance(entry, Fingerprint) and sample.problem is None else None)
         quarantine.append(sample.problem or (entry.reason if isinstance(entry, Unreadable) else None))
     duplicates = find_duplicates(prints, near_distance=section.near_distance)
@@ -250,7 +259,9 @@ def _collect_heads(audited: AuditedSamples) -> dict[str, tuple[str, ...]]:
     return {head: tuple(sorted(labels)) for head, labels in (found or {HEAD: set()}).items()}
 
 
-def _tabulate(audited: AuditedSamples, heads: Sequence[str]) -> list[dict[str, object]]:
+def _tabulate(
+    audited: AuditedSamples, heads: Sequence[str], clips: Mapping[str, ClipLook | Unreadable]
+) -> list[dict[str, object]]:
     clusters = audited.duplicates.find_clusters()
     rows: list[dict[str, object]] = []
     for index, (sample, entry) in enumerate(zip(audited.samples, audited.fingerprints, strict=True)):
@@ -270,6 +281,12 @@ def _tabulate(audited: AuditedSamples, heads: Sequence[str]) -> list[dict[str, o
                 "width": entry.width,
                 "height": entry.height,
             }
+        if clips:
+            look = clips.get(sample.sample_id)
+            sound = isinstance(look, ClipLook)
+            row["num_frames"] = look.span.count if sound else None
+            row["first_frame"] = look.span.first if sound else None
+            row["fps"] = look.fps if sound else None
         if index in clusters:
             row["cluster"] = audited.samples[clusters[index]].sample_id
         if (twin := audited.twins.get(index)) is not None:

@@ -28,6 +28,7 @@ import numpy.typing as npt
 import torch
 from PIL import Image
 
+from praxiscope.data.clips.spans import Span
 from praxiscope.data.images import ImageUnreadable
 from praxiscope.data.manifest import Manifest
 from praxiscope.data.media import decode_sample
@@ -68,6 +69,7 @@ class SampleSet:
         targets: int64, indices into the heads' label names: (N,) of one head, (N, M) of several.
         heads: what there is to answer.
         packed: the same samples in a packed copy, which is read instead of the files.
+        spans: (N,) where each clip lies in its video; empty for images.
     """
 
     root: Path
@@ -76,6 +78,7 @@ class SampleSet:
     targets: npt.NDArray[np.int64]
     heads: Heads
     packed: PackedRows | None = None
+    spans: tuple[Span, ...] = ()
 
     def __len__(self) -> int:
         return len(self.sample_ids)
@@ -126,6 +129,9 @@ def build_sample_set(
         targets=_index_labels(rows, manifest.heads),
         heads=Heads(names=manifest.heads),
         packed=None if pack is None else pack.select([row["sha256"] for row in rows]),
+        spans=tuple(Span(first=row["first_frame"], count=row["num_frames"]) for row in rows)
+        if manifest.holds_clips
+        else (),
     )
 
 

@@ -33,6 +33,9 @@ _FIXED_COLUMNS: dict[str, pa.DataType] = {
     "quarantine": pa.string(), "twin_of": pa.string(), "twin_kind": pa.string(), "cluster": pa.string(),
     "mask": pa.string(),
 }  # fmt: skip
+_CLIP_COLUMNS: dict[str, pa.DataType] = {
+    "first_frame": pa.int64(), "num_frames": pa.int64(), "fps": pa.float64(),
+}  # fmt: skip
 
 Severity = Literal["error", "warning", "note"]
 
@@ -98,6 +101,11 @@ class Manifest:
             raise UsageError(f"The data folder {root} is not there; pass --data with where it is now.")
         return replace(self, root=root.resolve())
 
+    @property
+    def holds_clips(self) -> bool:
+        """Whether samples are clips: they have the columns ``first_frame`` and ``num_frames``."""
+        return "num_frames" in self.table.schema.names
+
     def usable(self, split: str | None) -> pa.Table:
         """Return the rows without a quarantine reason, sorted by ``sample_id``.
 
@@ -118,6 +126,7 @@ class Manifest:
     def fingerprint(self) -> str:
         """Sha256 (hex) over sample_id, split, targets, sha256, twin_of of usable samples and the heads."""
         columns = ["sample_id", "split", *sorted(self.heads), "sha256", "twin_of"]
+        columns += ["first_frame", "num_frames"] if self.holds_clips else []
         rows = self.usable(None).select(columns).to_pydict()
         digest = hashlib.sha256(_dump({"heads": {head: list(names) for head, names in self.heads.items()}}))
         for row in zip(*(rows[name] for name in columns), strict=True):
@@ -148,6 +157,8 @@ def build_table(rows: Sequence[Mapping[str, Any]], heads: Sequence[str]) -> pa.T
         heads: Names of the label columns.
     """
     columns = dict(_FIXED_COLUMNS)
+    if any("num_frames" in row for row in rows):
+        columns |= _CLIP_COLUMNS
     fields = [pa.field(name, kind) for name, kind in columns.items()]
     fields[3:3] = [pa.field(head, pa.string()) for head in heads]
     ordered = sorted(rows, key=lambda row: str(row["sample_id"]))

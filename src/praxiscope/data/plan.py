@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-ORDER_STREAM, AUGMENT_STREAM = 1, 2
-"""Last words of the seeds of order and augmentation, which keep their draws apart."""
+ORDER_STREAM, AUGMENT_STREAM, FRAME_STREAM = 1, 2, 5
+"""Words in the seeds of order, augmentation and chosen frames, which keep their draws apart."""
 
 Rows = npt.NDArray[np.int64]
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import cast
 
+from praxiscope.data.clips.reader import ClipReader
 from praxiscope.data.loader import BatchReader, Loader, SampleSet, build_loader
-from praxiscope.data.transforms import EvalTransform, InputSpec, Interpolation
+from praxiscope.data.transforms import EvalTransform, InputSpec, Interpolation, TrainTransform
 from praxiscope.errors import UsageError
 from praxiscope.models.build import BuiltModel
 from praxiscope.models.runtime import Runtime
@@ -35,14 +36,27 @@ def build_input_spec(built: BuiltModel, recipe: Recipe, *, evaluation: bool) -> 
     )
 
 
-def build_evaluation_reader(samples: SampleSet, spec: InputSpec, recipe: Recipe) -> BatchReader:
-    """Return what reads evaluation batches of a split."""
-    return BatchReader(
+def build_reader(
+    samples: SampleSet, transform: TrainTransform | EvalTransform, recipe: Recipe
+) -> BatchReader | ClipReader:
+    """Return what reads a split's batches: of clips where its samples have spans, else of images."""
+    max_pixels = recipe.loader.max_pixels
+    if not samples.spans:
+        return BatchReader(samples=samples, transform=transform, seed=recipe.seed, max_pixels=max_pixels)
+    assert recipe.model.num_frames is not None  # set where training begins
+    return ClipReader(
         samples=samples,
-        transform=EvalTransform(spec=spec),
+        transform=transform,
+        section=recipe.clip,
+        num_frames=recipe.model.num_frames,
         seed=recipe.seed,
-        max_pixels=recipe.loader.max_pixels,
+        max_pixels=max_pixels,
     )
+
+
+def build_evaluation_reader(samples: SampleSet, spec: InputSpec, recipe: Recipe) -> BatchReader | ClipReader:
+    """Return what reads evaluation batches of a split."""
+    return build_reader(samples, EvalTransform(spec=spec), recipe)
 
 
 def build_evaluation_loader(samples: SampleSet, spec: InputSpec, recipe: Recipe, runtime: Runtime) -> Loader:

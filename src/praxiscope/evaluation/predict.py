@@ -19,6 +19,8 @@ from praxiscope.stats.joint import rank_joint, score_joint
 from praxiscope.stats.topk import compute_topk
 from praxiscope.tensors import Heads
 
+_WITH_VIEWS = 6  # axes of clips in several views: (B, V, T, C, H, W)
+
 
 def compute_logits(  # noqa: PLR0913 - all but two name a part of the evaluation
     module: nn.Module,
@@ -56,11 +58,15 @@ def compute_logits(  # noqa: PLR0913 - all but two name a part of the evaluation
     try:
         with torch.inference_mode():
             for batch in loader.batches(plan_evaluation(num_samples, batch_size)):
-                images = normalize(batch.images)
+                images = batch.images
+                views = images.shape[1] if images.ndim == _WITH_VIEWS else 1
+                images = normalize(images.flatten(0, 1) if images.ndim == _WITH_VIEWS else images)
                 with runtime.autocast():
                     logits = module(images).float()
                     if flip:
-                        logits = (logits + module(images.flip(3)).float()) / 2
+                        logits = (logits + module(images.flip(-1)).float()) / 2
+                if views > 1:
+                    logits = logits.unflatten(0, (-1, views)).mean(dim=1)
                 parts.append(logits.cpu().numpy())
                 done += len(batch.rows)
                 progress(done, num_samples)

@@ -17,6 +17,7 @@ from praxiscope.models.heads import find_last_linear, replace_head
 from praxiscope.models.small import adapt_to_small_images, fit_patches
 from praxiscope.models.sources import find_pretrained
 from praxiscope.models.state import count_parameters, find_classifier_prefixes
+from praxiscope.models.temporal import add_temporal_head
 from praxiscope.models.weights import WeightsReport, load_weights
 from praxiscope.recipe.schema import ModelSection
 
@@ -125,6 +126,15 @@ def _create(
             )
             if card.small:
                 module = adapt_to_small_images(module)
+            if section.num_frames is not None:
+                _require_linear(section)
+                add_temporal_head(
+                    module,
+                    section.temporal,
+                    num_classes=num_classes,
+                    num_frames=section.num_frames,
+                    drop_rate=section.drop_rate,
+                )
             replace_head(
                 module,
                 section.head,
@@ -140,6 +150,14 @@ def _create(
         ) from error
     _check_patches(module, section.name, kwargs.get("img_size"))
     return module, kwargs
+
+
+def _require_linear(section: ModelSection) -> None:
+    if section.head != "linear":
+        raise UsageError(
+            f"model.head is '{section.head}', which takes one image; clips (model.num_frames) take head: linear "
+            "with model.temporal."
+        )
 
 
 def _soften_head(module: nn.Module, seed: int) -> None:
@@ -166,7 +184,7 @@ def _timm_kwargs(card: ModelCard, section: ModelSection) -> dict[str, Any]:
     kwargs: dict[str, Any] = {**card.kwargs, **section.kwargs}
     # Not every network takes these; zero is every network's default. Other heads than timm's have a dropout
     # of their own, which would otherwise act twice, and on the feature map.
-    own_dropout = section.head != "linear"
+    own_dropout = section.head != "linear" or section.num_frames is not None
     rates = {"drop_rate": 0.0 if own_dropout else section.drop_rate, "drop_path_rate": section.drop_path_rate}
     kwargs.update({name: rate for name, rate in rates.items() if rate})
     if find_timm_config(card.timm_name).fixed_input_size:

@@ -11,6 +11,8 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode, flop_registry
 
+from praxiscope.models.temporal import find_num_frames
+
 
 @dataclass(frozen=True, kw_only=True)
 class ComputeCost:
@@ -62,9 +64,11 @@ def _count_output(*_inputs: Any, out_shape: Any = None, **_more: Any) -> int:
 
 
 def _count(module: nn.Module, img_size: int, in_chans: int, counter: FlopCounterMode) -> int:
-    """Return what a counter counts in one forward pass of one image."""
+    """Return what a counter counts in one forward pass of one image or clip."""
     parameter = next(module.parameters())
-    image = torch.zeros(1, in_chans, img_size, img_size, device=parameter.device, dtype=parameter.dtype)
+    frames = find_num_frames(module)
+    shape = (1, *(() if frames is None else (frames,)), in_chans, img_size, img_size)
+    image = torch.zeros(shape, device=parameter.device, dtype=parameter.dtype)
     training = module.training
     module.eval()
     try:

@@ -95,10 +95,12 @@ class Normalizer:
         ).view(shape)
 
     def __call__(self, images_BCHW: Tensor) -> Tensor:
-        """Return float32 (B, C, H, W) on the device; ``(x / 255 - mean) / std``."""
+        """Return float32 (..., C, H, W) on the device; ``(x / 255 - mean) / std``."""
         images = images_BCHW.to(self._runtime.device, non_blocking=True)
-        images = images.to(torch.float32, memory_format=self._runtime.memory_format)
-        return images.mul_(self._scale).add_(self._shift)
+        before = images.shape[:-3]
+        # Memory formats are of four axes: a clip's frames stand in one batch meanwhile.
+        images = images.flatten(0, -4).to(torch.float32, memory_format=self._runtime.memory_format)
+        return images.mul_(self._scale).add_(self._shift).unflatten(0, before)
 
 
 def choose_device(asked: str | None) -> torch.device:

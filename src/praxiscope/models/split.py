@@ -14,6 +14,7 @@ from praxiscope.errors import IntegrityError, UsageError
 from praxiscope.models.freeze import is_held_in_eval
 from praxiscope.models.heads import ConvHead
 from praxiscope.models.state import find_classifier_prefixes, is_under, unwrap_module
+from praxiscope.models.temporal import flatten_frames
 
 _CHECK_SEED = 0
 
@@ -128,7 +129,7 @@ def split_frozen(module: nn.Module) -> FrozenSplit:
 
 def _compute_features(module: nn.Module, images: Tensor) -> Tensor:
     network = cast("Any", module)
-    features: Tensor = network.forward_head(network.forward_features(images), pre_logits=True)
+    features: Tensor = network.forward_head(network.forward_features(flatten_frames(images)), pre_logits=True)
     return features
 
 

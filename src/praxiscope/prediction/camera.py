@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from praxiscope.data.images import DEFAULT_MAX_PIXELS
+from praxiscope.data.video import Frame, Sampling, decode_frames
 from praxiscope.errors import EnvironmentProblem
-from praxiscope.prediction.video import Frame, Sampling, decode_frames
 
 if TYPE_CHECKING:
     import av.container

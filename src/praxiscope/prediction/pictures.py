@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from PIL import Image
 
 from praxiscope.data.images import DEFAULT_MAX_PIXELS, decode_image, open_image, read_orientation
+from praxiscope.data.video import Frame, Sampling, read_frames
 from praxiscope.prediction.camera import read_camera
 from praxiscope.prediction.sources import Item
-from praxiscope.prediction.video import Frame, Sampling, read_frames
 
 _TURNED = range(5, 9)
 """EXIF orientations that swap width and height."""

@@ -13,10 +13,10 @@ import numpy as np
 import numpy.typing as npt
 
 from praxiscope.data.images import DEFAULT_MAX_PIXELS, ImageUnreadable
+from praxiscope.data.video import Sampling, VideoUnreadable
 from praxiscope.prediction.pictures import Picture, iterate_pictures
 from praxiscope.prediction.predictors import Predictor
 from praxiscope.prediction.sources import Item
-from praxiscope.prediction.video import Sampling, VideoUnreadable
 from praxiscope.stats.calibration import compute_softmax
 
 HELD_BYTES = 2**28

@@ -92,6 +92,10 @@ class ModelSection(Section):
     ``pretrained``."""
     img_size: Annotated[int, Field(ge=16, le=1024)] | None = None
     """Side of the square input in pixels; the model's own where not given."""
+    num_frames: Count | None = None
+    """T, frames of a clip that the network takes; for clips 8 where not given, for images nothing."""
+    temporal: Literal["mean", "max", "attention", "transformer", "gru"] = "mean"
+    """How a clip's frames become one answer; ``mean`` and ``max`` are blind to their order."""
     head: Literal["linear", "conv", "mlp", "text"] = "linear"
     """What maps features to classes: one linear layer; ``conv``: two 3x3 convolutions with BatchNorm, ReLU
     and pooling on a CNN's feature map; ``mlp``: one hidden layer; ``text``: a projection and one unit vector
@@ -110,6 +114,23 @@ class ModelSection(Section):
     for each block. The same groups as ``train.layer_decay`` counts."""
     kwargs: dict[str, Any] = Field(default_factory=dict)
     """Further arguments of ``timm.create_model``."""
+
+
+class ClipSection(Section):
+    """Which frames of a clip the network sees; not used with images."""
+
+    sampling: Literal["uniform", "segment", "dense"] = "uniform"
+    """``uniform``: evenly from the first to the last frame; ``segment``: one of each of T equal parts, drawn in
+    training, the middle in evaluation (Wang et al. 2016, TSN); ``dense``: T frames at ``frame_stride``, their
+    start drawn in training."""
+    frame_stride: Count = 2
+    """``dense``: frames from one to the next."""
+    num_clips: Count = 1
+    """Views in time of an evaluated clip, whose logits are averaged."""
+    frame_base: Literal[0, 1] = 1
+    """Number of a video's first frame in the annotations."""
+    stop: Literal["exclusive", "inclusive"] = "exclusive"
+    """Whether the annotated stop frame still belongs to the clip."""
 
 
 class AugmentSection(Section):
@@ -331,6 +352,7 @@ class Recipe(Section):
     """Every random draw follows from it."""
     data: DataSection = DataSection()
     model: ModelSection = ModelSection()
+    clip: ClipSection = ClipSection()
     augment: AugmentSection = AugmentSection()
     train: TrainSection = TrainSection()
     features: FeaturesSection = FeaturesSection()

@@ -12,12 +12,12 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from praxiscope.data.loader import BatchReader, SampleSet, build_sample_set
+from praxiscope.data.loader import SampleSet, build_sample_set
 from praxiscope.data.manifest import Manifest
 from praxiscope.data.pack_reader import Pack
 from praxiscope.data.transforms import TrainTransform
 from praxiscope.errors import Diverged, UsageError, did_you_mean
-from praxiscope.evaluation.inputs import build_evaluation_reader, build_input_spec
+from praxiscope.evaluation.inputs import build_evaluation_reader, build_input_spec, build_reader
 from praxiscope.evaluation.predict import compute_epoch_scores
 from praxiscope.models.build import BuiltModel
 from praxiscope.models.runtime import Runtime
@@ -177,13 +177,10 @@ def _open_source(
         recipe=recipe,
         built=built,
         runtime=setting.runtime,
-        train=BatchReader(
-            samples=train,
-            transform=TrainTransform(
-                spec=build_input_spec(built, recipe, evaluation=False), augment=recipe.augment
-            ),
-            seed=recipe.seed,
-            max_pixels=recipe.loader.max_pixels,
+        train=build_reader(
+            train,
+            TrainTransform(spec=build_input_spec(built, recipe, evaluation=False), augment=recipe.augment),
+            recipe,
         ),
         val=build_evaluation_reader(val, build_input_spec(built, recipe, evaluation=True), recipe),
         phase=setting.phase,

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor, nn
 
+from praxiscope.data.clips.reader import ClipReader
 from praxiscope.data.loader import BatchReader, Loader, build_loader
 from praxiscope.evaluation.inputs import choose_batch_size
 from praxiscope.evaluation.predict import compute_logits
@@ -40,8 +41,8 @@ class SourceParts:
     recipe: Recipe
     built: BuiltModel
     runtime: Runtime
-    train: BatchReader
-    val: BatchReader
+    train: BatchReader | ClipReader
+    val: BatchReader | ClipReader
     phase: Phase
 
 

@@ -16,6 +16,7 @@ from typing import Any, Self
 from praxiscope import __version__
 from praxiscope.data.images import DEFAULT_MAX_PIXELS
 from praxiscope.data.manifest import quantify
+from praxiscope.data.video import Sampling, count_frames
 from praxiscope.errors import DataError, Interrupted, UsageError
 from praxiscope.evaluation.cascade_file import check_weights, is_cascade, read_cascade
 from praxiscope.prediction.drawings import Drawings
@@ -24,7 +25,6 @@ from praxiscope.prediction.predictors import CascadePredictor, Predictor
 from praxiscope.prediction.sources import Found, Item, describe_counts, find_items
 from praxiscope.prediction.stream import Failure, Prediction, StreamSettings, predict_items
 from praxiscope.prediction.tables import Table, check_formats, open_tables
-from praxiscope.prediction.video import Sampling, count_frames
 from praxiscope.runs import atomic
 from praxiscope.runs.environment import count_cores
 from praxiscope.runs.find import find_run

@@ -30,6 +30,9 @@ from praxiscope.workflows.record import describe_resume, describe_start
 from praxiscope.workflows.resume import find_run_to_resume, refuse_changes, settle_epochs
 from praxiscope.workflows.session import run_session
 
+DEFAULT_FRAMES = 8
+"""Frames of a clip that a network takes where the recipe does not say."""
+
 
 class _Parts(NamedTuple):
     """What a session needs besides its folder."""
@@ -83,6 +86,7 @@ def train(  # noqa: PLR0913 - the flags of a command, all but one with a default
     where = choose_device(device)
     allocator = tune_allocator()
     manifest = _build_data(data, recipe, watch)
+    recipe = settle_frames(recipe, manifest)
     if not resume:
         # Model, weights and optimiser before the folder: a misspelt name leaves no run behind.
         parts = _build_parts(recipe, manifest, where=where, watch=watch)
@@ -111,6 +115,24 @@ def train(  # noqa: PLR0913 - the flags of a command, all but one with a default
             write_manifest(manifest, run.manifest)
 
         return run_session(run, *parts, lock=lock, watch=watch, adopt=adopt)
+
+
+def settle_frames(recipe: Recipe, manifest: Manifest) -> Recipe:
+    """Give a recipe for clips its number of frames.
+
+    Raises:
+        UsageError: The recipe asks for frames, but the samples are images.
+    """
+    asked = recipe.model.num_frames
+    if not manifest.holds_clips:
+        if asked is not None:
+            raise UsageError(
+                f"model.num_frames is {asked}, but {manifest.root} holds images; leave it out, or give clips."
+            )
+        return recipe
+    if asked is not None:
+        return recipe
+    return load_recipe(recipe.model_dump(mode="json"), {"model.num_frames": DEFAULT_FRAMES})
 
 
 def _complete(

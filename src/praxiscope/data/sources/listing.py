@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
+from praxiscope.data.clips.spans import Span
 from praxiscope.data.images import IMAGE_SUFFIXES, read_head, sniff_format
 from praxiscope.data.manifest import Finding, Severity, quantify
 from praxiscope.errors import UsageError
@@ -42,6 +43,8 @@ class Sample:
     """Samples of one group belong in one split."""
     mask: str | None = None
     """Posix path of a mask image, relative to the data folder."""
+    span: Span | None = None
+    """Where a clip lies in its video; None for an image, or for a clip that is a whole video."""
     problem: str | None = None
     """Why it can't be used, where that is known without opening it."""
     labels: Mapping[str, str] = field(default_factory=dict)
@@ -63,6 +66,8 @@ class Listing:
     """As in ``DataSection.source``: ``folder``, ``csv``, ``cifar`` ..."""
     samples: tuple[Sample, ...]
     findings: tuple[Finding, ...]
+    clips: bool = False
+    """Whether samples are clips."""
 
 
 @dataclass(kw_only=True)

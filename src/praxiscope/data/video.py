@@ -185,6 +185,34 @@ def count_frames(path: Path, sampling: Sampling) -> int:
     return max(1, chosen if sampling.limit is None else min(chosen, sampling.limit))
 
 
+def count_pictures(path: Path) -> tuple[int, float | None]:
+    """Count the frames that decoding gives, without converting them, and return the average rate.
+
+    Raises:
+        VideoUnreadable: It can't be opened, or no frame can be decoded.
+    """
+    import av
+
+    try:
+        with av.open(str(path), metadata_errors="replace") as container:
+            if not container.streams.video:
+                raise VideoUnreadable("holds no pictures, only sound or data")
+            stream = container.streams.video[0]
+            rate = None if stream.average_rate is None else float(stream.average_rate)
+            count = 0
+            try:
+                for _ in container.decode(stream):
+                    count += 1
+            except _decode_errors() as problem:
+                if not count:
+                    raise VideoUnreadable(_explain(problem)) from problem
+    except _decode_errors() as problem:
+        raise VideoUnreadable(_explain(problem)) from problem
+    if not count:
+        raise VideoUnreadable("no frame could be decoded: the file is empty or truncated")
+    return count, rate
+
+
 class _Clock:
     """Seconds since the first frame, never going back."""
 

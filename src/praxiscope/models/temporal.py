@@ -1,0 +1,186 @@
+"""From the features of a clip's frames to one answer: what stands between a frame network and its classifier.
+
+A temporal head stands where timm's classifier was, under its name (see :mod:`praxiscope.models.heads`), so that
+freezing, layer-wise decay and weights need no special case. The network itself takes the frames of all clips as
+one batch, (B x T, C, H, W); the head puts each clip's T features together.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from praxiscope.errors import UsageError
+from praxiscope.models.state import find_classifier_prefixes
+
+TemporalKind = Literal["mean", "max", "attention", "transformer", "gru"]
+_LAYERS, _HEADS = 2, 8
+
+
+class MeanPool(nn.Module):
+    """The mean over time: (B, T, D) becomes (B, D). Blind to the order of the frames."""
+
+    def forward(self, features_BTD: Tensor) -> Tensor:
+        return features_BTD.mean(dim=1)
+
+
+class MaxPool(nn.Module):
+    """The largest value over time: (B, T, D) becomes (B, D). Blind to the order of the frames."""
+
+    def forward(self, features_BTD: Tensor) -> Tensor:
+        return features_BTD.amax(dim=1)
+
+
+class AttentionPool(nn.Module):
+    """A weighted mean over time; a frame's weight follows from its feature and its place.
+
+    Args:
+        dim: D.
+        num_frames: T.
+    """
+
+    def __init__(self, dim: int, num_frames: int) -> None:
+        super().__init__()
+        self.place = nn.Parameter(torch.zeros(num_frames, dim))
+        self.score = nn.Sequential(
+            nn.LayerNorm(dim), nn.Linear(dim, dim // 4), nn.Tanh(), nn.Linear(dim // 4, 1)
+        )
+        nn.init.trunc_normal_(self.place, std=0.02)
+
+    def forward(self, features_BTD: Tensor) -> Tensor:
+        placed = features_BTD + self.place[: features_BTD.shape[1]]
+        weights_BT1 = self.score(placed).softmax(dim=1)
+        return (weights_BT1 * placed).sum(dim=1)
+
+
+class TransformerPool(nn.Module):
+    """A small transformer over frames with learned places; its class token is the clip (B, D).
+
+    Args:
+        dim: D.
+        num_frames: T.
+    """
+
+    def __init__(self, dim: int, num_frames: int) -> None:
+        super().__init__()
+        heads = next(count for count in range(_HEADS, 0, -1) if dim % count == 0)
+        self.place = nn.Parameter(torch.zeros(num_frames, dim))
+        self.token = nn.Parameter(torch.zeros(1, 1, dim))
+        self.norm = nn.LayerNorm(dim)
+        layer = nn.TransformerEncoderLayer(
+            dim, heads, 2 * dim, dropout=0.1, activation="gelu", batch_first=True, norm_first=True
+        )
+        self.layers = nn.TransformerEncoder(layer, _LAYERS, nn.LayerNorm(dim), enable_nested_tensor=False)
+        nn.init.trunc_normal_(self.place, std=0.02)
+        nn.init.trunc_normal_(self.token, std=0.02)
+
+    def forward(self, features_BTD: Tensor) -> Tensor:
+        batch, frames, _ = features_BTD.shape
+        placed = self.norm(features_BTD) + self.place[:frames]
+        out: Tensor = self.layers(torch.cat([self.token.expand(batch, -1, -1), placed], dim=1))
+        return out[:, 0]
+
+
+class GruPool(nn.Module):
+    """A gated recurrent unit read forwards and backwards; the mean of its states, (B, D).
+
+    Args:
+        dim: D.
+    """
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(dim)
+        self.gru = nn.GRU(dim, dim // 2, batch_first=True, bidirectional=True)
+        self.project = nn.Identity() if dim % 2 == 0 else nn.Linear(dim - 1, dim)
+
+    def forward(self, features_BTD: Tensor) -> Tensor:
+        states, _ = self.gru(self.norm(features_BTD))
+        out: Tensor = self.project(states.mean(dim=1))
+        return out
+
+
+class TemporalHead(nn.Sequential):
+    """Pooling over time, dropout, one linear layer: (B x T, D) or (B, T, D) becomes (B, K).
+
+    Args:
+        dim: D, features of a frame.
+        num_classes: K.
+        kind: How frames are put together.
+        num_frames: T.
+        drop_rate: Dropout before the linear layer.
+    """
+
+    def __init__(
+        self, dim: int, num_classes: int, *, kind: TemporalKind, num_frames: int, drop_rate: float = 0.0
+    ) -> None:
+        super().__init__(
+            OrderedDict[str, nn.Module](
+                pool=_build_pool(kind, dim, num_frames),
+                drop=nn.Dropout(drop_rate),
+                fc=nn.Linear(dim, num_classes),
+            )
+        )
+        self.num_frames = num_frames
+
+    def forward(self, features: Tensor) -> Tensor:
+        if features.ndim == 2:
+            features = features.unflatten(0, (-1, self.num_frames))
+        logits: Tensor = super().forward(features)
+        return logits
+
+
+def add_temporal_head(
+    module: nn.Module, kind: TemporalKind, *, num_classes: int, num_frames: int, drop_rate: float
+) -> None:
+    """Put a temporal head where the classifier is, and let the network take clips (B, T, C, H, W).
+
+    Args:
+        module: A network built by timm with its own classifier; changed in place.
+        kind: How frames are put together.
+        num_classes: K.
+        num_frames: T.
+        drop_rate: Dropout before the linear layer.
+
+    Raises:
+        UsageError: The classifier isn't one linear layer.
+    """
+    prefixes = find_classifier_prefixes(module)
+    classifier = module.get_submodule(prefixes[0]) if len(prefixes) == 1 else None
+    if not isinstance(classifier, nn.Linear):
+        raise UsageError(
+            f"The classifier of {type(module).__name__} isn't one linear layer, so it can't look at several frames. "
+            "Choose another network, such as resnet18 or vit_small_patch16_224."
+        )
+    head = TemporalHead(
+        classifier.in_features, num_classes, kind=kind, num_frames=num_frames, drop_rate=drop_rate
+    )
+    module.set_submodule(prefixes[0], head, strict=True)
+    module.register_forward_pre_hook(_flatten_frames)
+
+
+def find_num_frames(module: nn.Module) -> int | None:
+    """Return T of a network that takes clips, None of one that takes images."""
+    return next((part.num_frames for part in module.modules() if isinstance(part, TemporalHead)), None)
+
+
+def flatten_frames(images: Tensor) -> Tensor:
+    """Return (B, T, C, H, W) as (B x T, C, H, W); images (B, C, H, W) as they are."""
+    return images.flatten(0, 1) if images.ndim == 5 else images
+
+
+def _flatten_frames(_module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    return (flatten_frames(inputs[0]), *inputs[1:])
+
+
+def _build_pool(kind: TemporalKind, dim: int, num_frames: int) -> nn.Module:
+    if kind == "attention":
+        return AttentionPool(dim, num_frames)
+    if kind == "transformer":
+        return TransformerPool(dim, num_frames)
+    if kind == "gru":
+        return GruPool(dim)
+    return MaxPool() if kind == "max" else MeanPool()
