@@ -282,14 +282,16 @@ def _tabulate(
                 "height": entry.height,
             }
         if clips:
-            look = clips.get(sample.sample_id)
-            sound = isinstance(look, ClipLook)
-            row["num_frames"] = look.span.count if sound else None
-            row["first_frame"] = look.span.first if sound else None
-            row["fps"] = look.fps if sound else None
+            row |= _describe_clip(clips.get(sample.sample_id))
         if index in clusters:
             row["cluster"] = audited.samples[clusters[index]].sample_id
         if (twin := audited.twins.get(index)) is not None:
             row |= {"twin_of": audited.samples[twin.index].sample_id, "twin_kind": twin.kind}
         rows.append(row)
     return rows
+
+
+def _describe_clip(look: ClipLook | Unreadable | None) -> dict[str, object]:
+    if not isinstance(look, ClipLook):
+        return dict.fromkeys(("first_frame", "num_frames", "fps"))
+    return {"first_frame": look.span.first, "num_frames": look.span.count, "fps": look.fps}

@@ -155,8 +155,8 @@ def _create(
 def _require_linear(section: ModelSection) -> None:
     if section.head != "linear":
         raise UsageError(
-            f"model.head is '{section.head}', which takes one image; clips (model.num_frames) take head: linear "
-            "with model.temporal."
+            f"model.head is '{section.head}', which takes one image; clips (model.num_frames) take "
+            "head: linear with model.temporal."
         )
 
 

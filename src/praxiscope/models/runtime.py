@@ -100,7 +100,8 @@ class Normalizer:
         before = images.shape[:-3]
         # Memory formats are of four axes: a clip's frames stand in one batch meanwhile.
         images = images.flatten(0, -4).to(torch.float32, memory_format=self._runtime.memory_format)
-        return images.mul_(self._scale).add_(self._shift).unflatten(0, before)
+        images = images.mul_(self._scale).add_(self._shift)
+        return images if len(before) == 1 else images.view(*before, *images.shape[1:])
 
 
 def choose_device(asked: str | None) -> torch.device:

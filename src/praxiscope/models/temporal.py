@@ -1,8 +1,8 @@
 """From the features of a clip's frames to one answer: what stands between a frame network and its classifier.
 
-A temporal head stands where timm's classifier was, under its name (see :mod:`praxiscope.models.heads`), so that
-freezing, layer-wise decay and weights need no special case. The network itself takes the frames of all clips as
-one batch, (B x T, C, H, W); the head puts each clip's T features together.
+A temporal head stands where timm's classifier was, under its name (see :mod:`praxiscope.models.heads`), so
+that freezing, layer-wise decay and weights need no special case. The network itself takes the frames of all
+clips as one batch, (B x T, C, H, W); the head puts each clip's T features together.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ class MeanPool(nn.Module):
     """The mean over time: (B, T, D) becomes (B, D). Blind to the order of the frames."""
 
     def forward(self, features_BTD: Tensor) -> Tensor:
+        """Return (B, D)."""
         return features_BTD.mean(dim=1)
 
 
@@ -31,6 +32,7 @@ class MaxPool(nn.Module):
     """The largest value over time: (B, T, D) becomes (B, D). Blind to the order of the frames."""
 
     def forward(self, features_BTD: Tensor) -> Tensor:
+        """Return (B, D)."""
         return features_BTD.amax(dim=1)
 
 
@@ -51,9 +53,11 @@ class AttentionPool(nn.Module):
         nn.init.trunc_normal_(self.place, std=0.02)
 
     def forward(self, features_BTD: Tensor) -> Tensor:
+        """Return (B, D)."""
         placed = features_BTD + self.place[: features_BTD.shape[1]]
         weights_BT1 = self.score(placed).softmax(dim=1)
-        return (weights_BT1 * placed).sum(dim=1)
+        pooled: Tensor = (weights_BT1 * placed).sum(dim=1)
+        return pooled
 
 
 class TransformerPool(nn.Module):
@@ -78,6 +82,7 @@ class TransformerPool(nn.Module):
         nn.init.trunc_normal_(self.token, std=0.02)
 
     def forward(self, features_BTD: Tensor) -> Tensor:
+        """Return (B, D)."""
         batch, frames, _ = features_BTD.shape
         placed = self.norm(features_BTD) + self.place[:frames]
         out: Tensor = self.layers(torch.cat([self.token.expand(batch, -1, -1), placed], dim=1))
@@ -98,6 +103,7 @@ class GruPool(nn.Module):
         self.project = nn.Identity() if dim % 2 == 0 else nn.Linear(dim - 1, dim)
 
     def forward(self, features_BTD: Tensor) -> Tensor:
+        """Return (B, D)."""
         states, _ = self.gru(self.norm(features_BTD))
         out: Tensor = self.project(states.mean(dim=1))
         return out
@@ -127,10 +133,12 @@ class TemporalHead(nn.Sequential):
         self.num_frames = num_frames
 
     def forward(self, features: Tensor) -> Tensor:
+        """Return logits (B, K)."""
         if features.ndim == 2:
-            features = features.unflatten(0, (-1, self.num_frames))
-        logits: Tensor = super().forward(features)
-        return logits
+            features = features.reshape(-1, self.num_frames, features.shape[1])
+        for part in self:
+            features = part(features)
+        return features
 
 
 def add_temporal_head(
@@ -152,8 +160,8 @@ def add_temporal_head(
     classifier = module.get_submodule(prefixes[0]) if len(prefixes) == 1 else None
     if not isinstance(classifier, nn.Linear):
         raise UsageError(
-            f"The classifier of {type(module).__name__} isn't one linear layer, so it can't look at several frames. "
-            "Choose another network, such as resnet18 or vit_small_patch16_224."
+            f"The classifier of {type(module).__name__} isn't one linear layer, so it can't look at several "
+            "frames. Choose another network, such as resnet18 or vit_small_patch16_224."
         )
     head = TemporalHead(
         classifier.in_features, num_classes, kind=kind, num_frames=num_frames, drop_rate=drop_rate

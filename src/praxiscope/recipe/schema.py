@@ -120,9 +120,9 @@ class ClipSection(Section):
     """Which frames of a clip the network sees; not used with images."""
 
     sampling: Literal["uniform", "segment", "dense"] = "uniform"
-    """``uniform``: evenly from the first to the last frame; ``segment``: one of each of T equal parts, drawn in
-    training, the middle in evaluation (Wang et al. 2016, TSN); ``dense``: T frames at ``frame_stride``, their
-    start drawn in training."""
+    """``uniform``: evenly from the first to the last frame; ``segment``: one of each of T equal parts, drawn
+    in training, the middle in evaluation (Wang et al. 2016, TSN); ``dense``: T frames at ``frame_stride``,
+    their start drawn in training."""
     frame_stride: Count = 2
     """``dense``: frames from one to the next."""
     num_clips: Count = 1

@@ -1,8 +1,8 @@
-"""A look at every clip before training: is it there, has it the frames that its label says, what does it show.
+"""A look at every clip before training: is it there, has it the frames that its label says, what it shows.
 
-A clip's identity (``sha256``) is made of the names and sizes of its frames' files and the bytes of its first, middle
-and last one, or of a video file's bytes and the clip's place in it: hashing every extracted frame of a large data set
-would take hours. Its perceptual hash is that of its middle frame.
+A clip's identity (``sha256``) is made of the names and sizes of its frames' files and the bytes of its first,
+middle and last one, or of a video file's bytes and the clip's place in it: hashing every extracted frame of a
+large data set would take hours. Its perceptual hash is that of its middle frame.
 """
 
 from __future__ import annotations
@@ -77,10 +77,9 @@ def _look(root: Path, sample: Sample, max_pixels: int) -> ClipLook | Unreadable:
         if total == 0:
             return Unreadable(sha256=None, reason="holds no frame")
         if span.first + span.count > total:
-            return Unreadable(
-                sha256=None,
-                reason=f"has {total:,} frames, but the label asks for {span.first + 1:,} to {span.first + span.count:,}",
-            )
+            last = span.first + span.count
+            reason = f"has {total:,} frames, but its label asks for those up to number {last:,}"
+            return Unreadable(sha256=None, reason=reason)
         middle = read_frames(source, [span.first + span.count // 2], max_pixels=max_pixels)[0]
         sha256 = _identify(source, span)
     except ImageUnreadable as problem:

@@ -1,4 +1,4 @@
-"""What a video file holds: its frames are counted, not believed, since truncated files declare what they lack."""
+"""What a video file holds. Frames are counted, not believed: truncated files declare what they lack."""
 
 from __future__ import annotations
 

@@ -87,8 +87,8 @@ class ClipReader:
             )
         except ImageUnreadable as error:
             raise SampleFailed(
-                f"'{samples.sample_ids[row]}' in {samples.root} was sound when the data was checked and can't "
-                f"be read now: {error}",
+                f"'{samples.sample_ids[row]}' in {samples.root} was sound when the data was checked and "
+                f"can't be read now: {error}",
                 [samples.sample_ids[row]],
             ) from error
         return dict(zip(indices.tolist(), frames, strict=True))

@@ -39,9 +39,9 @@ def draw_indices(count: int, num_frames: int, section: ClipSection, rng: np.rand
 def list_views(count: int, num_frames: int, section: ClipSection) -> list[Indices]:
     """Return an evaluated clip's frames, for each of ``section.num_clips`` views in time.
 
-    ``uniform`` and ``segment``: view v of V takes the point (v + 1) / (V + 1) of each of T equal parts, so one
-    view takes their middles (``uniform`` with one view: T points from the first to the last frame). ``dense``: V
-    starts at even distances, one view the middle. Views may coincide where a clip is short.
+    ``uniform`` and ``segment``: view v of V takes the point (v + 1) / (V + 1) of each of T equal parts, so
+    one view takes their middles (``uniform`` with one view: T points from the first to the last frame).
+    ``dense``: V starts at even distances, one view the middle. Views may coincide where a clip is short.
 
     Args:
         count: Frames that the clip has, at least 1.

@@ -24,8 +24,8 @@ class Span:
 def resolve_span(start: int, stop: int, section: ClipSection) -> Span:
     """Turn an annotation's start and stop frame into a span.
 
-    EPIC-KITCHENS-100 counts frames from 1 and names the stop as one that isn't read (the first project's bug was to
-    read it): ``frame_base`` 1, ``stop`` exclusive. Frames 1 to 3 are then the span (0, 2).
+    EPIC-KITCHENS-100 counts frames from 1, and its stop frame is read as one behind the last: ``frame_base``
+    1, ``stop`` exclusive. Frames 1 to 3 are then the span of 2 frames from 0.
 
     Args:
         start: As annotated.
