@@ -20,7 +20,8 @@ from praxiscope.errors import Diverged, UsageError
 from praxiscope.evaluation.inputs import build_evaluation_reader, build_input_spec
 from praxiscope.evaluation.predict import compute_epoch_scores
 from praxiscope.models.build import BuiltModel
-from praxiscope.models.runtime import Runtime
+from praxiscope.models.layer_statistics import LayerReport
+from praxiscope.models.runtime import Normalizer, Runtime
 from praxiscope.models.state import unwrap_module
 from praxiscope.recipe.schema import Recipe
 from praxiscope.runs.checkpoint import (
@@ -35,6 +36,7 @@ from praxiscope.runs.rundir import RunDir
 from praxiscope.training.ema import Ema
 from praxiscope.training.feature_report import FeaturesReport
 from praxiscope.training.features import open_features
+from praxiscope.training.histograms import log_with_layers
 from praxiscope.training.loop import Job, Row
 from praxiscope.training.losses import build_loss
 from praxiscope.training.optim import build_optimizer, list_parameter_names
@@ -60,6 +62,7 @@ class Setting:
         note: told about damaged features.
         announce: told which features were cached.
         pack: a packed copy of the images, read instead of them.
+        log_layers: writes what the layers do, with the step, where the recipe asks for histograms.
     """
 
     recipe: Recipe
@@ -73,6 +76,7 @@ class Setting:
     note: Callable[[str], None] = lambda _text: None
     announce: Callable[[FeaturesReport], None] = lambda _report: None
     pack: Pack | None = None
+    log_layers: Callable[[LayerReport, int], None] = lambda _report, _step: None
 
 
 @contextlib.contextmanager
@@ -112,9 +116,26 @@ def open_job(setting: Setting) -> Iterator[Job]:
             save=lambda state, is_best, epoch_ended: save_job(
                 job, state, setting.run.checkpoints, is_best=is_best, epoch_ended=epoch_ended
             ),
-            log=setting.log,
+            log=_choose_log(setting, module, val),
         )
         yield job
+
+
+def _choose_log(setting: Setting, module: torch.nn.Module, val: SampleSet) -> Callable[[Row], None]:
+    """Return what writes an epoch's row, and every so often what the layers do."""
+    recipe, built = setting.recipe, setting.built
+    every = recipe.train.histogram_every_epochs
+    if every is None:
+        return setting.log
+    return log_with_layers(
+        setting.log,
+        setting.log_layers,
+        module,
+        build_evaluation_reader(val, build_input_spec(built, recipe, evaluation=True), recipe),
+        normalize=Normalizer(built.mean, built.std, setting.runtime),
+        runtime=setting.runtime,
+        every=every,
+    )
 
 
 def _open_source(
