@@ -9,8 +9,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-
 from explain_pages import assert_stays_at_home, copy_run
+
 from html_reader import read_page
 from payloads import PAYLOADS
 from praxiscope.errors import IntegrityError

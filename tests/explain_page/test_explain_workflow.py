@@ -7,9 +7,9 @@ import json
 
 import numpy as np
 import pytest
+from explain_pages import assert_stays_at_home, copy_run, list_files
 from PIL import Image
 
-from explain_pages import assert_stays_at_home, copy_run, list_files
 from html_reader import read_page
 from praxiscope.cli.main import main
 from praxiscope.data.media import decode_sample
@@ -240,7 +240,7 @@ def test_videos_are_refused(small_run, tmp_path):
 def test_failures_need_predictions_of_these_weights(small_run, tmp_path):
     run = copy_run(small_run, tmp_path)
     run.predictions("test").unlink()
-    with pytest.raises(DataError, match="has no predictions on test.*praxiscope evaluate"):
+    with pytest.raises(DataError, match=r"has no predictions on test.*praxiscope evaluate"):
         explain(run, failures=2, device="cpu")
     watch = Notes()
     outcome = explain(run, methods=["gradcam"], activations=False, nearest=0, device="cpu", watch=watch)
@@ -260,7 +260,7 @@ def test_a_damaged_index_is_named(small_run, tmp_path):
     run = copy_run(small_run, tmp_path)
     run.explain.mkdir()
     (run.explain / "samples.json").write_text(json.dumps({"schema": 1, "about": {}}), encoding="utf-8")
-    with pytest.raises(IntegrityError, match="samples.json is damaged"):
+    with pytest.raises(IntegrityError, match=r"samples\.json is damaged"):
         explain(run, random=1, methods=["gradcam"], activations=False, nearest=0, device="cpu")
 
 

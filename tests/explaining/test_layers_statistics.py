@@ -106,7 +106,7 @@ def test_figures_equal_those_of_all_outputs_at_once():
         assert row.dead == (values.max(axis=(0, 2, 3)) <= 0).sum()
     for row, layer in zip(report.weights, [x for x in network if hasattr(x, "weight")], strict=True):
         assert row.gradient_norm == pytest.approx(float(layer.weight.grad.norm()) / 48, rel=1e-4)
-        assert row.ratio == pytest.approx(row.gradient_norm / float(layer.weight.norm()), rel=1e-5)
+        assert row.ratio == pytest.approx(row.gradient_norm / layer.weight.norm().item(), rel=1e-5)
 
 
 def test_measuring_leaves_no_trace():

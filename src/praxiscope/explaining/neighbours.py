@@ -72,7 +72,7 @@ def find_nearest(
 def _to_unit(vectors: npt.NDArray[np.floating]) -> npt.NDArray[np.float32]:
     values = vectors.astype(np.float32)
     lengths = np.linalg.norm(values, axis=1, keepdims=True)
-    unit: npt.NDArray[np.float32] = values / np.where(lengths > 0, lengths, np.float32(1))
+    unit: npt.NDArray[np.float32] = np.divide(values, lengths, out=np.zeros_like(values), where=lengths > 0)
     return unit
 
 

@@ -153,8 +153,10 @@ def _view_method(one: Mapping[str, Any]) -> MethodRow:
 
 
 def _describe_masks(reference: Mapping[str, Any]) -> str:
+    area, chance, centre = (
+        format_share(reference[name]) for name in ("mask_area", "pointing_chance", "centre")
+    )
     return (
-        f"{reference['n']} samples have a mask; the actor covers {format_share(reference['mask_area'])} of "
-        f"the picture, so that a random point hits near it with {format_share(reference['pointing_chance'])} and "
-        f"the picture's centre with {format_share(reference['centre'])}."
+        f"{reference['n']} samples have a mask; the actor covers {area} of the picture, so that a random "
+        f"point hits near it with {chance} and the picture's centre with {centre}."
     )

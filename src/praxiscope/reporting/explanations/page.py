@@ -34,8 +34,9 @@ def build_explain_pages(folder: Path) -> Path:
         EnvironmentProblem: The disk is full.
     """
     index = read_index(folder)
+    kernels = view_figures([one for one in index.figures if one.kind == "kernels"], folder)
     for entry in index.entries:
-        page = render_page(**compose_sample_page(entry, index, folder))
+        page = render_page(**compose_sample_page(entry, index, folder, kernels=kernels))
         atomic.write_text(folder / entry.slug / name_page(entry), page)
     atomic.write_text(folder / PAGE, render_page(**compose_explain_page(index, folder)))
     return folder / PAGE

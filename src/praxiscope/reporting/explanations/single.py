@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from praxiscope.explaining.index import Entry, Index
 from praxiscope.reporting.explanations.saliency import OPACITY, encode_picture, encode_ramp
-from praxiscope.reporting.explanations.views import read_stored_picture, view_figures, view_sample
+from praxiscope.reporting.explanations.views import (
+    FigureView,
+    read_stored_picture,
+    view_figures,
+    view_sample,
+)
 from praxiscope.reporting.wording import format_count
 
 _NEAR_SIDE = 176
@@ -26,20 +32,22 @@ class NeighbourView:
     """Whether its class is the sample's true one."""
 
 
-def compose_sample_page(entry: Entry, index: Index, folder: Path) -> dict[str, Any]:
+def compose_sample_page(
+    entry: Entry, index: Index, folder: Path, *, kernels: Sequence[FigureView]
+) -> dict[str, Any]:
     """Return the arguments of ``render_page`` for one sample.
 
     Args:
         entry: The sample.
         index: All that was explained of the run.
         folder: ``explain/``.
+        kernels: Figures of the network's kernels, the same for every sample.
 
     Raises:
         IntegrityError: A file is damaged or missing.
     """
     own, about = folder / entry.slug, index.about
     view = view_sample(entry, folder, 1)
-    kernels = [figure for figure in index.figures if figure.kind == "kernels"]
     figures = view_figures(entry.figures, own)
     context = {
         "kind": "explanation",
@@ -54,7 +62,7 @@ def compose_sample_page(entry: Entry, index: Index, folder: Path) -> dict[str, A
         "flip": bool(about.get("flip")),
         "ramps": {signed: encode_ramp(signed=signed) for signed in (False, True)},
         "figures": figures,
-        "kernels": view_figures(kernels, folder),
+        "kernels": kernels,
         "neighbours": [view_neighbour(one, entry, own) for one in entry.neighbours],
         "neighbours_note": describe_neighbours(entry),
         "embedded": {"opacity": OPACITY},
