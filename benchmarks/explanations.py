@@ -1,7 +1,7 @@
 """Explanations measured where the truth is known: the stage, with and without a planted shortcut.
 
-    python benchmarks/explanations.py [--work DIR] [--samples 160] [--epochs 12] [--images 100] [--methods
-    NAME ...]
+    python benchmarks/explanations.py [--work DIR] [--samples 125] [--epochs 15] [--images 150]
+                                      [--methods NAME ...] [--layer layer2]
 
 Two demo-cnn networks are trained on generated stage images: ``honest``, and ``shortcut``, where each class
 has a background of its own in training. Both are then measured on images of performers that neither has
@@ -12,8 +12,10 @@ seen:
 
 What is to be seen: background scores near 1 for ``shortcut`` and near 0 for ``honest``; maps of the honest
 network that point at the actor far more often than chance; maps that a random network doesn't keep; and a
-plain edge map, which knows no network, caught by the sanity check. Finished trainings in ``--work`` are
-used again.
+plain edge map, which knows no network, caught by the sanity check.
+
+At 64 px the last layer has 2 x 2 cells, too coarse to point with, so the CAMs look at ``layer2``; Grad-CAM
+at the last layer stands beside them. Finished trainings in ``--work`` are used again.
 """
 
 from __future__ import annotations
@@ -43,7 +45,9 @@ from praxiscope.training.watch import Silent
 from praxiscope.workflows.explain_subjects import Explained, open_explained
 from praxiscope.workflows.train import train
 
-ACTIONS = ("hold_umbrella", "jump", "kick", "pick_up", "run", "sit_down", "sleep", "sweep")
+# No furniture: a bed is no part of the actor's mask, and a network that knows sleeping by the bed goes by the
+# background in earnest.
+ACTIONS = ("hold_umbrella", "jump", "kick", "run", "sweep")
 
 
 def main() -> None:
@@ -52,18 +56,19 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--work", type=Path)
-    parser.add_argument("--samples", type=int, default=160)
-    parser.add_argument("--images", type=int, default=100, help="training images of each class")
-    parser.add_argument("--epochs", type=int, default=12)
+    parser.add_argument("--samples", type=int, default=125)
+    parser.add_argument("--images", type=int, default=150, help="training images of each class")
+    parser.add_argument("--epochs", type=int, default=15)
+    parser.add_argument("--layer", default="layer2", help="of methods that look at one; 8 x 8 cells")
     parser.add_argument(
         "--methods",
         nargs="*",
-        default=["gradcam", "gradcam++", "eigencam", "integrated-gradients", "occlusion"],
+        default=["gradcam", "gradcam++", "eigencam", "integrated-gradients"],
     )
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         work = options.work or Path(scratch)
-        found = {name: measure_network(name, work, options) for name in ("shortcut", "honest")}
+        found = {name: measure_network(name, work, options) for name in ("honest", "shortcut")}
     write_result(
         "explanations-stage",
         {"actions": list(ACTIONS), "images_per_class": options.images, "epochs": options.epochs, **found},
@@ -99,7 +104,8 @@ def measure_network(name: str, work: Path, options: argparse.Namespace) -> dict[
             entry[where][f"reliance_{fill}"] = reliance.to_dict()
     began = time.perf_counter()
     explainers = [
-        *build_explainers(explained.subject, options.methods),
+        *build_explainers(explained.subject, options.methods, layer=options.layer),
+        replace(build_explainers(explained.subject, ["gradcam"])[0], name="gradcam, last layer"),
         Explainer(name="edges", explain=draw_edges),
     ]
     measured = measure_methods(

@@ -75,6 +75,9 @@ def test_a_method_that_fails_the_sanity_check_is_never_the_best():
     assert found.ranks["a"] == 1
     assert found.best == ("b",)
     assert "a: shows edges." in found.sentences
+    unsure = rank({"a": 0.6, "random": 0.0}, sanity={"a": judged("undecided")})
+    assert unsure.best == ("a",)
+    assert unsure.sentences[1] == "a: shows edges.", "a doubt is told beside the advice"
     alone = rank({"a": 0.6, "random": 0.0}, sanity={"a": judged("fails")})
     assert alone.best == ()
     assert alone.sentences[0].startswith("What beats a random map here (a) fails the sanity check")

@@ -60,7 +60,9 @@ def rank_methods(
     best = tuple(name for name in sound if not better[name] & set(sound))
     sentences = [_tell_best(best, useful, others, len(groups), cost_ms)]
     sentences += [
-        f"{name}: {found.sentence}" for name in others if (found := sanity.get(name)) and _fails(found)
+        f"{name}: {found.sentence}"
+        for name in others
+        if (found := sanity.get(name)) and found.verdict != "passes"
     ]
     sentences += [_tell_useless(name, better[name]) for name in others if useful and name not in useful]
     return Ranking(ranks=ranks, pairs=pairs, best=best, sentences=tuple(sentences))
