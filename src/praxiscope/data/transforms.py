@@ -75,7 +75,7 @@ class EvalTransform:
         return np.asarray(_resize(image, box, self.spec))
 
     def find_box(self, size: tuple[int, int]) -> tuple[float, float, float, float]:
-        """Return what is kept of an image of that width and height: left, top, right, bottom in its pixels."""
+        """Return what is kept of an image of that (width, height): left, top, right, bottom, its pixels."""
         width, height = size
         side = min(height, width) * self.spec.img_size / self.spec.resize_size
         left, top = (width - side) / 2, (height - side) / 2
