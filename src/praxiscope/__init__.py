@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from praxiscope.workflows.check import check_data as check_data
     from praxiscope.workflows.compare import compare as compare
     from praxiscope.workflows.evaluate import evaluate as evaluate
+    from praxiscope.workflows.explain import explain as explain
     from praxiscope.workflows.export import export as export
     from praxiscope.workflows.predict import predict as predict
     from praxiscope.workflows.profile import profile as profile
@@ -47,6 +48,7 @@ _HOMES = {
     "check_data": "workflows.check",
     "compare": "workflows.compare",
     "evaluate": "workflows.evaluate",
+    "explain": "workflows.explain",
     "export": "workflows.export",
     "find_run": "runs.find",
     "load_recipe": "recipe.load",

@@ -216,6 +216,9 @@ def test_costs_come_from_a_profile(tmp_path):
     costs = read_costs(path, tmp_path.cwd() / "a", tmp_path.cwd() / "b")
     assert (costs.small_ms, costs.large_ms) == (2.0, 9.0)
     assert "eager-fp32" in costs.source
+    mirrored = read_costs(path, tmp_path.cwd() / "a", tmp_path.cwd() / "b", passes=(1, 2))
+    assert (mirrored.small_ms, mirrored.large_ms) == (2.0, 18.0)
+    assert "small 1, large 2" in mirrored.source
     for small, kind, words in (
         ("absent", UsageError, "doesn't know .*absent; it has b, a, c"),
         ("c", UsageError, "wasn't timed with eager-fp32; it was with onnxruntime"),

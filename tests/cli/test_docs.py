@@ -97,8 +97,8 @@ def test_public_names_are_these():
 
     assert set(px.__all__) == {
         "PraxiscopeError", "Predictions", "Recipe", "RunDir", "__version__", "bakeoff", "cascade", "check_data",
-        "compare", "evaluate", "export", "find_run", "load_recipe", "predict", "profile", "report", "train",
-        "verify",
+        "compare", "evaluate", "explain", "export", "find_run", "load_recipe", "predict", "profile", "report",
+        "train", "verify",
     }  # fmt: skip
     for name in px.__all__:
         assert getattr(px, name) is not None

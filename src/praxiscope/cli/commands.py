@@ -11,6 +11,7 @@ import typer
 from praxiscope.cli.bakeoff_command import bakeoff
 from praxiscope.cli.cascade_command import cascade
 from praxiscope.cli.compare_command import compare
+from praxiscope.cli.explain_command import explain
 from praxiscope.cli.export_command import export
 from praxiscope.cli.grouped_help import GroupedCommand
 from praxiscope.cli.options import Device
@@ -34,6 +35,7 @@ def add_to(app: typer.Typer) -> None:
     app.command("export")(export)
     app.command("predict")(predict)
     app.command("cascade")(cascade)
+    app.command("explain")(explain)
     app.command("compare")(compare)
     app.command("report")(report)
     app.command("verify")(verify)

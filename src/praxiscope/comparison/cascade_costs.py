@@ -14,7 +14,9 @@ DEFAULT_RUNTIME = "eager-fp32"
 """What ``predict`` runs a network with, unless its training chose another precision."""
 
 
-def read_costs(path: Path, small: Path, large: Path, *, runtime: str = DEFAULT_RUNTIME) -> Costs:
+def read_costs(
+    path: Path, small: Path, large: Path, *, runtime: str = DEFAULT_RUNTIME, passes: tuple[int, int] = (1, 1)
+) -> Costs:
     """Read the median latency of a single image of both runs.
 
     Args:
@@ -22,6 +24,7 @@ def read_costs(path: Path, small: Path, large: Path, *, runtime: str = DEFAULT_R
         small: the small network's run folder.
         large: the large one's.
         runtime: which of the profiled ways of running them; the same for both.
+        passes: forward passes of an image in each network; a profile times one, mirror images take another.
 
     Raises:
         UsageError: There is no such file, it doesn't know a run, or a run wasn't timed with that runtime.
@@ -38,10 +41,13 @@ def read_costs(path: Path, small: Path, large: Path, *, runtime: str = DEFAULT_R
         raise DataError(
             f"--costs {path}: is no profile.json, it has no entries; 'praxiscope profile' writes one."
         )
+    source = f"median latency of one image, {runtime}, from {path.name}"
+    if passes != (1, 1):
+        source += f", times the passes of an image (small {passes[0]}, large {passes[1]})"
     return Costs(
-        small_ms=_find_latency(entries, small, runtime, path),
-        large_ms=_find_latency(entries, large, runtime, path),
-        source=f"median latency of one image, {runtime}, from {path.name}",
+        small_ms=passes[0] * _find_latency(entries, small, runtime, path),
+        large_ms=passes[1] * _find_latency(entries, large, runtime, path),
+        source=source,
     )
 
 

@@ -69,13 +69,17 @@ class EvalTransform:
         Cropping a source box while resizing touches only the pixels that are kept; it equals
         resize-then-crop to within rounding.
         """
-        width, height = _measure(image)
-        side = min(height, width) * self.spec.img_size / self.spec.resize_size
-        left, top = (width - side) / 2, (height - side) / 2
-        box = (left, top, left + side, top + side)
+        box = self.find_box(_measure(image))
         if isinstance(image, np.ndarray):
             return resize_region(image, box, self.spec.img_size, self.spec.interpolation)
         return np.asarray(_resize(image, box, self.spec))
+
+    def find_box(self, size: tuple[int, int]) -> tuple[float, float, float, float]:
+        """Return what is kept of an image of that (width, height): left, top, right, bottom, its pixels."""
+        width, height = size
+        side = min(height, width) * self.spec.img_size / self.spec.resize_size
+        left, top = (width - side) / 2, (height - side) / 2
+        return left, top, left + side, top + side
 
 
 @dataclass(frozen=True, kw_only=True)

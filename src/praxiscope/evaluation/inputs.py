@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import cast
 
-from praxiscope.data.clips.reader import ClipReader
+from praxiscope.data.clips.reader import ClipReader, SampleReader
 from praxiscope.data.loader import BatchReader, Loader, SampleSet, build_loader
 from praxiscope.data.transforms import EvalTransform, InputSpec, Interpolation, TrainTransform
 from praxiscope.errors import UsageError
@@ -38,7 +38,7 @@ def build_input_spec(built: BuiltModel, recipe: Recipe, *, evaluation: bool) -> 
 
 def build_reader(
     samples: SampleSet, transform: TrainTransform | EvalTransform, recipe: Recipe
-) -> BatchReader | ClipReader:
+) -> SampleReader:
     """Return what reads a split's batches: of clips where its samples have spans, else of images."""
     max_pixels = recipe.loader.max_pixels
     if not samples.spans:
@@ -54,7 +54,7 @@ def build_reader(
     )
 
 
-def build_evaluation_reader(samples: SampleSet, spec: InputSpec, recipe: Recipe) -> BatchReader | ClipReader:
+def build_evaluation_reader(samples: SampleSet, spec: InputSpec, recipe: Recipe) -> SampleReader:
     """Return what reads evaluation batches of a split."""
     return build_reader(samples, EvalTransform(spec=spec), recipe)
 

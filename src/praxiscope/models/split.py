@@ -57,9 +57,10 @@ class FrozenSplit:
             images: (B, C, H, W), normalised.
 
         Returns:
-            (B, D), or (B, C', H', W') before a ``conv`` head, in the network's dtype and memory format.
+            (B, D), of clips (B, T, D), or (B, C', H', W') before a ``conv`` head, in the network's dtype and
+            memory format.
         """
-        with _evaluating(self.module):
+        with evaluating(self.module):
             return _compute_features(self.module, images)
 
     def check(self, images: Tensor) -> None:
@@ -72,11 +73,11 @@ class FrozenSplit:
             IntegrityError: The features aren't all that the head depends on.
         """
         features = self.features(images)
-        with torch.no_grad(), _evaluating(self.module), _evaluating(self.head):
+        with torch.no_grad(), evaluating(self.module), evaluating(self.head):
             equal = torch.equal(self.head(features), self.module(images))
         # Training mode is compared before the head, whose BatchNorm statistics a forward pass would move.
         devices = [images.device] if images.device.type == "cuda" else []
-        with torch.no_grad(), _evaluating(self.module, mode=True), torch.random.fork_rng(devices=devices):
+        with torch.no_grad(), evaluating(self.module, mode=True), torch.random.fork_rng(devices=devices):
             torch.manual_seed(_CHECK_SEED)
             dropped = _compute_features(self.module, images)
             torch.manual_seed(_CHECK_SEED)
@@ -130,11 +131,11 @@ def split_frozen(module: nn.Module) -> FrozenSplit:
 def _compute_features(module: nn.Module, images: Tensor) -> Tensor:
     network = cast("Any", module)
     features: Tensor = network.forward_head(network.forward_features(flatten_frames(images)), pre_logits=True)
-    return features
+    return features if images.ndim == 4 else features.view(*images.shape[:2], *features.shape[1:])
 
 
 @contextmanager
-def _evaluating(module: nn.Module, *, mode: bool = False) -> Iterator[None]:
+def evaluating(module: nn.Module, *, mode: bool = False) -> Iterator[None]:
     """Set training or evaluation mode, and each module's own again at the end."""
     before = [(part, part.training) for part in module.modules()]
     module.train(mode)

@@ -117,13 +117,14 @@ def _find(source: str, *, prefix: bool) -> tuple[list[Item], list[str]]:
 
 def _find_in_folder(root: Path, *, prefix: bool) -> tuple[list[Item], list[str]]:
     walk = walk_images(root)
-    videos = [name for name in walk.strays if _suffix(name) in VIDEO_SUFFIXES]
+    others = [*walk.strays, *map(str, walk.clips)]
+    videos = [name for name in others if _suffix(name) in VIDEO_SUFFIXES]
     inside: list[tuple[PurePosixPath, Kind]] = [(path, "image") for path in walk.images]
     inside += [(PurePosixPath(name), "video") for name in videos]
     inside.sort(key=lambda entry: natural_key(entry[0]))
     above = PurePosixPath(root.resolve().name) if prefix else PurePosixPath()
     items = [Item(kind=kind, path=root / path, name=str(above / path)) for path, kind in inside]
-    skipped = sorted({*walk.strays} - {*videos}) + walk.undecodable + walk.unreadable
+    skipped = sorted({*others} - {*videos}) + walk.undecodable + walk.unreadable
     return items, skipped
 
 

@@ -259,6 +259,9 @@ class TrainSection(Section):
     """Keep a checkpoint of every n-th epoch, besides ``last`` and ``best``."""
     checkpoint_every_minutes: Positive | None = 10.0
     """Save ``last`` within an epoch at least so often."""
+    histogram_every_epochs: Count | None = None
+    """Every n-th epoch, write to TensorBoard what the layers do on 32 validation images: histograms of
+    activations and gradients, dead units, norms. Changes nothing about the result."""
 
     @model_validator(mode="after")
     def _check_monitor(self) -> TrainSection:

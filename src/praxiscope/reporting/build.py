@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from praxiscope.reporting.artefacts import Artefacts, Evaluation, read_artefacts
+from praxiscope.reporting.explanations.brief import Brief, build_brief
 from praxiscope.reporting.gallery import Gallery, collect_failures, find_pictures
 from praxiscope.reporting.page import render_page
 from praxiscope.reporting.sections import (
@@ -47,12 +48,15 @@ def build_report(run: RunDir, *, data_root: Path | None = None, max_failures: in
     if max_failures < 0:
         raise ValueError(f"max_failures is {max_failures}; it must be 0 (no pictures) or more")
     artefacts = read_artefacts(run)
-    page = render_page(compose_page(artefacts, data_root=data_root, max_failures=max_failures))
+    context = compose_page(artefacts, data_root=data_root, max_failures=max_failures, brief=build_brief(run))
+    page = render_page(context, styles=("report.css", "explain.css"))
     atomic.write_text(run.report, page)
     return run.report
 
 
-def compose_page(artefacts: Artefacts, *, data_root: Path | None, max_failures: int) -> dict[str, Any]:
+def compose_page(
+    artefacts: Artefacts, *, data_root: Path | None, max_failures: int, brief: Brief | None = None
+) -> dict[str, Any]:
     """Return what ``report.html.j2`` prints."""
     evaluations = artefacts.evaluations
     first = evaluations.get("test") or evaluations.get("val") or evaluations.get("train")
@@ -66,7 +70,7 @@ def compose_page(artefacts: Artefacts, *, data_root: Path | None, max_failures: 
         "kind": "report",
         "title": run.get("recipe_name") or artefacts.folder.name,
         "facts": _list_facts(artefacts),
-        "sections": _list_sections(headline, first, second is not None),
+        "sections": _list_sections(headline, first, second is not None, brief is not None),
         "warnings": _list_warnings(artefacts),
         "commands": {
             "evaluate": f"praxiscope evaluate {folder} --split test",
@@ -76,6 +80,7 @@ def compose_page(artefacts: Artefacts, *, data_root: Path | None, max_failures: 
         "second": _view(second, folder),
         "gallery": gallery,
         "gallery_sentence": _describe_gallery(gallery),
+        "brief": brief,
         "learning": build_learning(artefacts),
         "extremes": build_extremes(first.metrics if first else None),
         "groups": build_groups(first.metrics if first else None),
@@ -120,7 +125,7 @@ def _list_facts(artefacts: Artefacts) -> list[str]:
 
 
 def _list_sections(
-    headline: EvaluationView | None, first: Evaluation | None, has_second: bool
+    headline: EvaluationView | None, first: Evaluation | None, has_second: bool, has_brief: bool
 ) -> list[tuple[str, str]]:
     sections = [("result", "Result"), ("learning", "Learning")]
     if headline is not None:
@@ -132,6 +137,8 @@ def _list_sections(
         found = first.metrics if first else {}
         sections += [(key, key.capitalize()) for key in ("extremes", "groups") if found.get(key)]
         sections.append(("failures", "Failures"))
+    if has_brief:
+        sections.append(("explanations", "Explanations"))
     if has_second:
         sections.append(("validation", "Validation"))
     return [*sections, ("data", "Data"), ("cost", "Cost"), ("reproduce", "Repeat")]

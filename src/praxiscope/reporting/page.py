@@ -25,7 +25,11 @@ _ESCAPES = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028",
 
 
 def render_page(
-    context: Mapping[str, Any], *, template: str = "report.html.j2", styles: Sequence[str] = ("report.css",)
+    context: Mapping[str, Any],
+    *,
+    template: str = "report.html.j2",
+    styles: Sequence[str] = ("report.css",),
+    scripts: Sequence[str] = ("report.js",),
 ) -> str:
     """Return the HTML of a page.
 
@@ -34,8 +38,9 @@ def render_page(
             script as JSON.
         template: Name of the page's template; it fills the block ``main`` of the frame.
         styles: Names of the style sheets, joined into the page's one style.
+        scripts: Names of the scripts, joined into the page's one script.
     """
-    style, script = "\n".join(map(_read_template, styles)), _read_template("report.js")
+    style, script = ("\n".join(map(_read_template, names)) for names in (styles, scripts))
     policy = (
         "default-src 'none'; img-src data:; "
         f"style-src '{hash_source(style)}'; script-src '{hash_source(script)}'; "

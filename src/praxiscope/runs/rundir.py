@@ -6,7 +6,7 @@
         recipe.yaml  run.json  status.json  manifest.parquet  metrics.jsonl  results.csv  train.log
         latest_results.txt  checkpoints/  tb/  curves.png  predictions/<split>.parquet
         evaluations/<UTC time>-<split>/{metrics.json,per_class.csv,test_report.txt,*.png}  report.html
-        run.lock  lock.json  trackers/
+        run.lock  lock.json  trackers/  explain/
 """
 
 from __future__ import annotations
@@ -182,6 +182,11 @@ class RunDir:
     def report(self) -> Path:
         """The one-page report."""
         return self.path / "report.html"
+
+    @property
+    def explain(self) -> Path:
+        """Folder of explanations; made when something is explained."""
+        return self.path / "explain"
 
     def predictions(self, split: str) -> Path:
         """The table of predictions on `split`."""

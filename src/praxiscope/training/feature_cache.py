@@ -18,7 +18,8 @@ import torch
 from torch import Tensor
 
 from praxiscope.data.cache_folders import building, building_lock, hold, kind_folder, list_entries, trim
-from praxiscope.data.loader import BatchReader, SampleSet, build_loader
+from praxiscope.data.clips.reader import ClipReader, SampleReader
+from praxiscope.data.loader import SampleSet, build_loader
 from praxiscope.data.plan import BatchPlan, plan_evaluation
 from praxiscope.data.transforms import EvalTransform, TrainTransform
 from praxiscope.errors import EnvironmentProblem, IntegrityError, UsageError
@@ -26,7 +27,8 @@ from praxiscope.evaluation.inputs import choose_batch_size
 from praxiscope.models.freeze import fingerprint_frozen
 from praxiscope.models.runtime import Normalizer
 from praxiscope.models.split import FrozenSplit
-from praxiscope.recipe.schema import AugmentSection, Recipe
+from praxiscope.models.temporal import find_num_frames
+from praxiscope.recipe.schema import Recipe
 from praxiscope.runs.atomic import format_bytes
 from praxiscope.runs.environment import count_cores
 from praxiscope.tensors import Batch
@@ -51,8 +53,11 @@ _CHECK_IMAGES = 2
 _FULL_DISK = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}
 
 
-def draws_nothing(augment: AugmentSection) -> bool:
-    """Whether an image looks the same in every epoch, mixing and repetition left aside."""
+def draws_nothing(recipe: Recipe) -> bool:
+    """Whether a sample looks the same in every epoch, mixing and repetition left aside."""
+    augment = recipe.augment
+    if recipe.model.num_frames is not None and recipe.clip.sampling != "uniform":
+        return False
     fixed_crop = augment.crop_padding == 0 and augment.crop_scale[0] == 1 and len({*augment.crop_ratio}) == 1
     plain = augment.policy == "none" and augment.color_jitter == 0 and augment.random_erasing == 0
     return fixed_crop and plain and augment.hflip in {0.0, 1.0}
@@ -60,7 +65,7 @@ def draws_nothing(augment: AugmentSection) -> bool:
 
 def count_views(recipe: Recipe) -> int:
     """Return how many different views of a training image are kept."""
-    return 1 if draws_nothing(recipe.augment) else min(recipe.features.views, recipe.train.epochs)
+    return 1 if draws_nothing(recipe) else min(recipe.features.views, recipe.train.epochs)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,7 +107,7 @@ class _Wanted:
         label: for people.
     """
 
-    reader: BatchReader
+    reader: SampleReader
     view: int
     mirrored: bool
     shape: tuple[int, ...]
@@ -178,7 +183,7 @@ class FeatureCache:
             num_val=len(self.val.samples),
             num_views=len(self.train.views),
             epochs=recipe.train.epochs,
-            augmented=not draws_nothing(recipe.augment),
+            augmented=not draws_nothing(recipe),
             balanced=recipe.train.sampling == "balanced",
             size_bytes=sum(each.size_bytes for each in wanted),
             num_computed=sum(each.shape[0] for each in missing),
@@ -212,11 +217,14 @@ class FeatureCache:
             )
         return wanted
 
-    def _measure(self, split: FrozenSplit, reader: BatchReader) -> tuple[int, ...]:
+    def _measure(self, split: FrozenSplit, reader: SampleReader) -> tuple[int, ...]:
         """Return the shape of one image's features, and prove on noise that nothing else is needed."""
         side = reader.transform.spec.img_size
-        noise = torch.rand(_CHECK_IMAGES, 3, side, side, generator=torch.Generator().manual_seed(0))
-        images = noise.to(self._parts.runtime.device, memory_format=self._parts.runtime.memory_format)
+        frames = find_num_frames(split.module)
+        shape = (_CHECK_IMAGES, *(() if frames is None else (frames,)), 3, side, side)
+        images = torch.rand(shape, generator=torch.Generator().manual_seed(0)).to(self._parts.runtime.device)
+        if frames is None:
+            images = images.to(memory_format=self._parts.runtime.memory_format)
         with self._parts.runtime.autocast():
             split.check(images)
             return tuple(split.features(images).shape[1:])
@@ -236,7 +244,7 @@ class FeatureCache:
     def _want(
         self,
         network: Mapping[str, Any],
-        reader: BatchReader,
+        reader: SampleReader,
         shape: tuple[int, ...],
         *,
         label: str,
@@ -245,10 +253,11 @@ class FeatureCache:
     ) -> _Wanted:
         recipe, transform = self._parts.recipe, reader.transform
         dtype = STORED[recipe.features.precision]
-        drawn = isinstance(transform, TrainTransform) and not draws_nothing(recipe.augment)
+        drawn = isinstance(transform, TrainTransform) and not draws_nothing(recipe)
         identity = {
             **network,
             "transform": _describe_transform(transform),
+            **_describe_frames(reader),
             "pack": recipe.data.pack,
             "seed": recipe.seed if drawn else None,
             "view": view,
@@ -350,7 +359,7 @@ class FeatureCache:
     def _run(self, split: FrozenSplit, batch: Batch, *, mirrored: bool) -> Tensor:
         images = self._normalize(batch.images)
         with self._parts.runtime.autocast():
-            return split.features(images.flip(3) if mirrored else images)
+            return split.features(images.flip(-1) if mirrored else images)
 
 
 def _to_rows(features: Tensor, dtype: str, *, channels_last: bool) -> Values:
@@ -373,6 +382,13 @@ def _describe_transform(transform: TrainTransform | EvalTransform) -> dict[str, 
     # Random crops know no share of the image that evaluation keeps.
     del spec["crop_pct"]
     return {"kind": "training", **spec, "augment": augment}
+
+
+def _describe_frames(reader: SampleReader) -> dict[str, Any]:
+    """Return which frames of a clip are looked at; nothing for images, whose entries stay what they were."""
+    if not isinstance(reader, ClipReader):
+        return {}
+    return {"frames": {"num_frames": reader.num_frames, **reader.section.model_dump(mode="json")}}
 
 
 def _hash_json(value: Any) -> str:

@@ -63,6 +63,11 @@ def require_cacheable(recipe: Recipe, built: BuiltModel, *, num_train: int, num_
                 "images before the backbone, and cached features come after it. Set "
                 f"augment.{key}=0, or features.views=0."
             )
+    if recipe.model.num_frames is not None and recipe.clip.num_clips > 1:
+        raise UsageError(
+            f"features.views is {views} and clip.num_clips is {recipe.clip.num_clips}: features are cached "
+            "of one view in time. Set clip.num_clips=1, or features.views=0."
+        )
     if augment.repeats > 1:
         raise UsageError(
             f"features.views is {views} and augment.repeats is {augment.repeats}: the repeated draws of a "
@@ -75,10 +80,12 @@ def _measure_shapes(recipe: Recipe, built: BuiltModel) -> dict[str, tuple[int, .
     """Return the shape of one image's features, in training and in validation."""
     sides = {"train": built.img_size, "val": recipe.evaluate.img_size or built.img_size}
     split, device = split_frozen(built.module), next(built.module.parameters()).device
+    frames = () if recipe.model.num_frames is None else (recipe.model.num_frames,)
     shapes = {}
     for name, side in sides.items():
         with torch.inference_mode():
-            shapes[name] = tuple(split.features(torch.zeros(1, 3, side, side, device=device)).shape[1:])
+            image = torch.zeros(1, *frames, 3, side, side, device=device)
+            shapes[name] = tuple(split.features(image).shape[1:])
     return shapes
 
 

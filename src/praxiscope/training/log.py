@@ -8,9 +8,13 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Self
 
+import numpy as np
+
+from praxiscope.models.layer_statistics import LayerReport
 from praxiscope.recipe.schema import Recipe
 from praxiscope.runs import atomic
 from praxiscope.runs.rundir import RunDir
+from praxiscope.stats.float_histogram import FloatHistogram
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard.writer import SummaryWriter
@@ -64,6 +68,39 @@ class EpochLog:
         self._events.flush()
         self.note(format_row(row, self._recipe.train.epochs))
         self._run.write_latest_results(format_latest(rows, self._recipe))
+
+    def layers(self, report: LayerReport, step: int) -> None:
+        """Write what the layers do to TensorBoard: histograms, dead and saturated shares, norms."""
+        assert self._events is not None, "begin() comes first"
+        for row in report.layers:
+            for kind, histogram in (("activations", row.activations), ("gradients", row.gradients)):
+                if histogram.count:
+                    limits, counts = _bucket(histogram)
+                    self._events.add_histogram_raw(
+                        f"{kind}/{row.name}", min=histogram.minimum, max=histogram.maximum,
+                        num=histogram.count, sum=histogram.total, sum_squares=histogram.square_total,
+                        bucket_limits=limits, bucket_counts=counts, global_step=step,
+                    )  # fmt: skip
+            figures = {
+                "dead_share": row.dead_share,
+                "saturated_share": row.saturated_share,
+                "gradient_norm": row.gradient_norm,
+            }
+            for kind, value in figures.items():
+                if value is not None:
+                    self._events.add_scalar(f"layers_{kind}/{row.name}", value, step)
+        for weight in report.weights:
+            self._events.add_scalar(f"layers_gradient_to_weight/{weight.name}", weight.ratio, step)
+        self._events.flush()
+
+
+def _bucket(histogram: FloatHistogram) -> tuple[list[float], list[float]]:
+    """Return upper edges and counts of at most 64 even buckets; the outermost 0.1 % share the end ones."""
+    low, high = histogram.quantile(0.001), histogram.quantile(0.999)
+    edges = np.unique([histogram.minimum, *np.linspace(low, high, 63), histogram.maximum])
+    if len(edges) == 1:
+        return [float(edges[0])], [float(histogram.count)]
+    return edges[1:].tolist(), histogram.rebin(edges).tolist()
 
 
 def format_row(row: Mapping[str, float | int], epochs: int) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,13 +16,14 @@ from praxiscope.data.loader import SampleSet, build_sample_set
 from praxiscope.data.manifest import Manifest
 from praxiscope.data.pack_reader import Pack
 from praxiscope.data.transforms import TrainTransform
-from praxiscope.errors import Diverged, UsageError, did_you_mean
+from praxiscope.errors import Diverged, UsageError
 from praxiscope.evaluation.inputs import build_evaluation_reader, build_input_spec, build_reader
 from praxiscope.evaluation.predict import compute_epoch_scores
 from praxiscope.models.build import BuiltModel
-from praxiscope.models.runtime import Runtime
+from praxiscope.models.layer_statistics import LayerReport
+from praxiscope.models.runtime import Normalizer, Runtime
 from praxiscope.models.state import unwrap_module
-from praxiscope.recipe.schema import MONITORS, Recipe
+from praxiscope.recipe.schema import Recipe
 from praxiscope.runs.checkpoint import (
     Checkpoint,
     flatten_optimizer,
@@ -32,18 +33,16 @@ from praxiscope.runs.checkpoint import (
 )
 from praxiscope.runs.checkpoint_files import BEST, PERMANENT
 from praxiscope.runs.rundir import RunDir
-from praxiscope.tensors import Heads
 from praxiscope.training.ema import Ema
 from praxiscope.training.feature_report import FeaturesReport
 from praxiscope.training.features import open_features
+from praxiscope.training.heads import build_heads_loss, check_monitor, weigh_heads
+from praxiscope.training.histograms import log_with_layers
 from praxiscope.training.loop import Job, Row
-from praxiscope.training.losses import Loss, build_loss, combine_losses
 from praxiscope.training.optim import build_optimizer, list_parameter_names
 from praxiscope.training.source import Source, SourceParts, open_images
 from praxiscope.training.state import TrainState
 
-JOINT_MONITORS = ("val/loss", "val/top1", "val/top5")
-"""Figures of several heads at once."""
 _SETTINGS = ("weight_decay", "momentum", "lr_scale")  # of a parameter group, from the recipe
 
 
@@ -63,6 +62,7 @@ class Setting:
         note: told about damaged features.
         announce: told which features were cached.
         pack: a packed copy of the images, read instead of them.
+        log_layers: writes what the layers do, with the step, where the recipe asks for histograms.
     """
 
     recipe: Recipe
@@ -76,6 +76,7 @@ class Setting:
     note: Callable[[str], None] = lambda _text: None
     announce: Callable[[FeaturesReport], None] = lambda _report: None
     pack: Pack | None = None
+    log_layers: Callable[[LayerReport, int], None] = lambda _report, _step: None
 
 
 @contextlib.contextmanager
@@ -109,7 +110,7 @@ def open_job(setting: Setting) -> Iterator[Job]:
             loader=source.loader,
             forward=source.forward,
             prepare=source.prepare,
-            loss=_build_loss(recipe, train, weights),
+            loss=build_heads_loss(recipe, train, weights),
             targets=train.targets,
             heads=train.heads,
             sample_ids=train.sample_ids,
@@ -117,55 +118,26 @@ def open_job(setting: Setting) -> Iterator[Job]:
             save=lambda state, is_best, epoch_ended: save_job(
                 job, state, setting.run.checkpoints, is_best=is_best, epoch_ended=epoch_ended
             ),
-            log=setting.log,
+            log=_choose_log(setting, module, val),
         )
         yield job
 
 
-def weigh_heads(recipe: Recipe, heads: Heads) -> list[float]:
-    """Return the weight of each head's loss.
-
-    Raises:
-        UsageError: The recipe weighs a head that the data doesn't have, or no head at all.
-    """
-    given = recipe.train.loss_weights
-    for head in given:
-        if head not in heads.names:
-            raise UsageError(
-                f"train.loss_weights names '{head}'; the heads of this data are {', '.join(heads.names)}."
-                f"{did_you_mean(head, heads.names)}"
-            )
-    weights = [given.get(head, 1.0) for head in heads.names]
-    if not any(weights):
-        raise UsageError("train.loss_weights leaves no head to train; give one of them a weight above 0.")
-    return weights
-
-
-def check_monitor(recipe: Recipe, heads: Heads) -> None:
-    """Refuse a figure to choose epochs by that validation of these heads doesn't give.
-
-    Raises:
-        UsageError: Names those that it gives.
-    """
-    given: tuple[str, ...] = MONITORS
-    if len(heads.names) > 1:
-        given = tuple(name for name in MONITORS if name in JOINT_MONITORS) + tuple(
-            name.replace("val/", f"val/{head}_") for head in heads.names for name in MONITORS
-        )
-    if recipe.train.monitor not in given:
-        raise UsageError(
-            f"train.monitor is {recipe.train.monitor}; of the heads {', '.join(heads.names)} there are "
-            f"{', '.join(given)}."
-        )
-
-
-def _build_loss(recipe: Recipe, train: SampleSet, weights: Sequence[float]) -> Loss:
-    targets = train.heads.split_targets(train.targets)
-    losses = [
-        build_loss(recipe.train, np.bincount(targets[head], minlength=len(names)))
-        for head, names in train.heads.names.items()
-    ]
-    return combine_losses(losses, train.heads, weights)
+def _choose_log(setting: Setting, module: torch.nn.Module, val: SampleSet) -> Callable[[Row], None]:
+    """Return what writes an epoch's row, and every so often what the layers do."""
+    recipe, built = setting.recipe, setting.built
+    every = recipe.train.histogram_every_epochs
+    if every is None:
+        return setting.log
+    return log_with_layers(
+        setting.log,
+        setting.log_layers,
+        module,
+        build_evaluation_reader(val, build_input_spec(built, recipe, evaluation=True), recipe),
+        normalize=Normalizer(built.mean, built.std, setting.runtime),
+        runtime=setting.runtime,
+        every=every,
+    )
 
 
 def _open_source(

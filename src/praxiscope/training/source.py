@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor, nn
 
-from praxiscope.data.clips.reader import ClipReader
-from praxiscope.data.loader import BatchReader, Loader, build_loader
+from praxiscope.data.clips.reader import SampleReader
+from praxiscope.data.loader import Loader, build_loader
 from praxiscope.evaluation.inputs import choose_batch_size
 from praxiscope.evaluation.predict import compute_logits
 from praxiscope.models.build import BuiltModel
@@ -41,8 +41,8 @@ class SourceParts:
     recipe: Recipe
     built: BuiltModel
     runtime: Runtime
-    train: BatchReader | ClipReader
-    val: BatchReader | ClipReader
+    train: SampleReader
+    val: SampleReader
     phase: Phase
 
 

@@ -23,6 +23,7 @@ from praxiscope.errors import DataError, IntegrityError, UsageError
 from praxiscope.evaluation.cascade_file import CascadeFile, CascadeMember, is_cascade, write_cascade
 from praxiscope.evaluation.predictions import Predictions, read_predictions
 from praxiscope.prediction.predictors import Network
+from praxiscope.recipe.load import load_recipe
 from praxiscope.reporting.cascade import write_cascade_figure, write_curve_csv
 from praxiscope.runs.find import find_run
 from praxiscope.runs.rundir import RunDir
@@ -168,7 +169,10 @@ def _check_networks(networks: list[Network], pairs: tuple[Pair, ...]) -> None:
 
 def _price(asked: CascadeCosts, runs: list[RunDir], networks: list[Network], watch: Watcher) -> Costs:
     if asked.profile is not None:
-        return read_costs(asked.profile, runs[0].path, runs[1].path, runtime=asked.runtime)
+        small, large = (_count_passes(run) for run in runs)
+        return read_costs(
+            asked.profile, runs[0].path, runs[1].path, runtime=asked.runtime, passes=(small, large)
+        )
     if asked.small_ms is not None and asked.large_ms is not None:
         return Costs(small_ms=asked.small_ms, large_ms=asked.large_ms, source="given by the user")
     watch.note(
@@ -180,6 +184,11 @@ def _price(asked: CascadeCosts, runs: list[RunDir], networks: list[Network], wat
         large_ms=large_ms,
         source=f"median of {_TIMED} single images each, in turn, on this machine; the networks alone",
     )
+
+
+def _count_passes(run: RunDir) -> int:
+    """Return the forward passes of an image: two where its mirror image is averaged in."""
+    return 2 if load_recipe(run.recipe).evaluate.flip else 1
 
 
 def measure_latencies(small: Network, large: Network) -> tuple[float, float]:

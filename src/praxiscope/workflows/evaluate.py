@@ -122,6 +122,17 @@ def load_best(run: RunDir, recipe: Recipe, manifest: Manifest, watch: Watcher) -
     Raises:
         IntegrityError: no checkpoint, or none sound.
     """
+    return load_best_epoch(run, recipe, manifest, watch)[0]
+
+
+def load_best_epoch(
+    run: RunDir, recipe: Recipe, manifest: Manifest, watch: Watcher
+) -> tuple[BuiltModel, int]:
+    """Return what `load_best` does, and the epoch that its weights are from.
+
+    Raises:
+        IntegrityError: no checkpoint, or none sound.
+    """
     checkpoint, rejected = best_checkpoint(run.checkpoints, only=())
     for each in rejected:
         watch.note(f"Checkpoint {each.name} is passed over: {each.reason}")
@@ -134,7 +145,7 @@ def load_best(run: RunDir, recipe: Recipe, manifest: Manifest, watch: Watcher) -
         weights=checkpoint.path / f"{group}.safetensors",
     )
     watch.note(f"Weights: {checkpoint.path.name}/{group}, epoch {checkpoint.epoch}.")
-    return built
+    return built, checkpoint.epoch
 
 
 def choose_stored_runtime(environment: Mapping[str, Any], built: BuiltModel, device: str | None) -> Runtime:

@@ -18,7 +18,7 @@ from praxiscope.runs.rundir import RunDir
 # how a run is extended. Not what validation sees: that chooses the best epoch.
 _FREE = (
     "loader.", "evaluate.batch_size", "evaluate.resamples", "train.checkpoint_every_", "description",
-    "train.epochs:", "train.extend", "track.", "features.max_gib",
+    "train.histogram_every_epochs", "train.epochs:", "train.extend", "track.", "features.max_gib",
 )  # fmt: skip
 _NOTED = "train.epochs:"
 # What may not even with --allow-changes: the weights and the optimiser's state would not fit.

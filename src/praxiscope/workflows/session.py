@@ -85,7 +85,7 @@ def run_session(  # noqa: PLR0913 - the parts of a session, and what ties it to 
         setting = Setting(
             recipe=recipe, manifest=manifest, run=run, built=built, runtime=runtime,
             log=log_row, phase=watch.phase, without=without,
-            note=note, announce=lambda report: _record_features(run, report, note),
+            note=note, announce=lambda report: _record_features(run, report, note), log_layers=log.layers,
         )  # fmt: skip
         if lock.note:
             note(lock.note)

@@ -13,7 +13,7 @@ from PIL import Image
 from praxiscope.data.clips.frames import read_frames
 from praxiscope.data.clips.sampling import draw_indices, list_views
 from praxiscope.data.images import ImageUnreadable
-from praxiscope.data.loader import SampleFailed, SampleSet
+from praxiscope.data.loader import BatchReader, SampleFailed, SampleSet
 from praxiscope.data.plan import AUGMENT_STREAM, FRAME_STREAM, BatchPlan
 from praxiscope.data.transforms import EvalTransform, TrainTransform
 from praxiscope.recipe.schema import ClipSection
@@ -43,7 +43,7 @@ class ClipReader:
     max_pixels: int
 
     def __call__(self, plan: BatchPlan, report: list[int] | Any, slot: int) -> Batch:
-        """Read, transform and collate; uint8 (B, T, C, H, W), in evaluation (B, V, T, C, H, W) of V views.
+        """Read, transform and collate; uint8 (B, T, C, H, W), of several views (B, V, T, C, H, W).
 
         Raises:
             SampleFailed: a frame can't be read.
@@ -60,14 +60,15 @@ class ClipReader:
         )
 
     def _read(self, row: int, epoch: int, draw: int) -> npt.NDArray[np.uint8]:
-        """Return (T, H, W, C), or (V, T, H, W, C) in evaluation."""
+        """Return (T, H, W, C), or (V, T, H, W, C) of several views."""
         count = self.samples.spans[row].count
         again = [draw] if draw else []
         if isinstance(self.transform, EvalTransform):
             views = list_views(count, self.num_frames, self.section)
             frames = self._decode(row, np.unique(np.concatenate(views)))
             crops = {index: self.transform(frame) for index, frame in frames.items()}
-            return np.stack([np.stack([crops[index] for index in view.tolist()]) for view in views])
+            clips = np.stack([np.stack([crops[index] for index in view.tolist()]) for view in views])
+            return clips if len(views) > 1 else clips[0]
         rng = np.random.default_rng([self.seed, epoch, FRAME_STREAM, row, *again])
         indices = draw_indices(count, self.num_frames, self.section, rng)
         frames = self._decode(row, np.unique(indices))
@@ -92,3 +93,7 @@ class ClipReader:
                 [samples.sample_ids[row]],
             ) from error
         return dict(zip(indices.tolist(), frames, strict=True))
+
+
+SampleReader = BatchReader | ClipReader
+"""Reads images, or clips."""

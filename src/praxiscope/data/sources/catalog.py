@@ -9,7 +9,7 @@ from pathlib import Path
 from praxiscope.data.sources.cifar import find_cifar, list_cifar
 from praxiscope.data.sources.folder import find_split_folders, list_folder
 from praxiscope.data.sources.idx import find_idx, list_idx
-from praxiscope.data.sources.listing import Listing, holds_images
+from praxiscope.data.sources.listing import Listing, holds_media
 from praxiscope.data.sources.parquet import find_parquet, list_parquet
 from praxiscope.data.sources.stage import TABLE_NAME, list_stage
 from praxiscope.data.sources.table import find_table, list_csv
@@ -64,7 +64,7 @@ def detect_source(root: Path, section: DataSection) -> str:
     if find_split_folders(root):
         return "folder"
     table = ["csv"] if find_table(root) is not None else []
-    if table and holds_images(root):
+    if table and holds_media(root):
         return "csv"
     if not table and _has_class_folders(root):
         return "folder"
@@ -79,4 +79,4 @@ def detect_source(root: Path, section: DataSection) -> str:
 
 def _has_class_folders(root: Path) -> bool:
     folders = (entry for entry in sorted(root.iterdir()) if entry.is_dir() and entry.name[0] != ".")
-    return len(list(itertools.islice(filter(holds_images, folders), _CLASS_FOLDERS))) == _CLASS_FOLDERS
+    return len(list(itertools.islice(filter(holds_media, folders), _CLASS_FOLDERS))) == _CLASS_FOLDERS

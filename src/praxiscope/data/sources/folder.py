@@ -62,7 +62,7 @@ def list_folder(root: Path, section: DataSection) -> Listing:
     walk = walk_images(root)
     depth = 2 if splits else 1
     inside = [
-        path for path in walk.images if len(path.parts) > depth and (not splits or path.parts[0] in splits)
+        path for path in walk.samples if len(path.parts) > depth and (not splits or path.parts[0] in splits)
     ]
     samples = tuple(
         Sample(
@@ -76,12 +76,12 @@ def list_folder(root: Path, section: DataSection) -> Listing:
     classes = [f for f in walk.folders if len(f.parts) == depth and (not splits or f.parts[0] in splits)]
     findings = (
         *_find_spellings(classes),
-        *_find_outside(sorted(map(str, set(walk.images) - set(inside))), divided=bool(splits)),
+        *_find_outside(sorted(map(str, set(walk.samples) - set(inside))), divided=bool(splits)),
         *_find_empty(classes, {path.parts[:depth] for path in inside}),
         *_find_nested([path for path in inside if len(path.parts) > depth + 1]),
         *walk_findings(walk),
     )
-    return Listing(source="folder", samples=samples, findings=findings)
+    return Listing(source="folder", samples=samples, findings=findings, clips=walk.holds_clips)
 
 
 def _find_spellings(classes: list[PurePosixPath]) -> tuple[Finding, ...]:

@@ -23,8 +23,8 @@ SPLIT_NAMES = {
 
 _CLIP_SUFFIXES = frozenset({".avi", ".flv", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm", ".wmv"})
 _NO_CLIPS = (
-    "left out: this version learns from images only. Extract frames into class folders, all frames of a clip "
-    "into one split (data.group)."
+    "left out, as there are images here too: a network learns from images or from clips. Give them "
+    "folders of their own."
 )
 _JUNK_NAMES = frozenset({"thumbs.db", "desktop.ini"})
 
@@ -76,6 +76,8 @@ class Walk:
 
     images: list[PurePosixPath] = field(default_factory=list)
     """Files that are images by content, or promise to be by name; relative to the folder."""
+    clips: list[PurePosixPath] = field(default_factory=list)
+    """Files that promise to be videos by name."""
     folders: list[PurePosixPath] = field(default_factory=list)
     """All folders below it, without hidden ones."""
     strays: list[str] = field(default_factory=list)
@@ -86,6 +88,16 @@ class Walk:
     """Names that are no text in this system's encoding, escaped."""
     unreadable: list[str] = field(default_factory=list)
     """Folders that can't be listed."""
+
+    @property
+    def holds_clips(self) -> bool:
+        """Whether the samples here are clips: there are videos, and no images."""
+        return bool(self.clips) and not self.images
+
+    @property
+    def samples(self) -> list[PurePosixPath]:
+        """The images, or the clips where there are no images."""
+        return self.clips if self.holds_clips else self.images
 
 
 def walk_images(root: Path, *, skip: frozenset[str] = frozenset()) -> Walk:
@@ -104,17 +116,19 @@ def walk_images(root: Path, *, skip: frozenset[str] = frozenset()) -> Walk:
             continue
         if _is_image(root / path, name):
             walk.images.append(path)
+        elif _is_clip(name) and not name.startswith("."):
+            walk.clips.append(path)
         elif not name.startswith("."):
             walk.strays.append(str(path))
-    for entries in (walk.images, walk.folders, walk.strays, walk.loops, walk.undecodable):
+    for entries in (walk.images, walk.clips, walk.folders, walk.strays, walk.loops, walk.undecodable):
         entries.sort()
     return walk
 
 
-def holds_images(folder: Path) -> bool:
-    """Whether an image lies in `folder` or below it; looks no further than the first."""
+def holds_media(folder: Path) -> bool:
+    """Whether an image or a video lies in `folder` or below it; looks no further than the first."""
     files = _walk_files(folder, PurePosixPath(), (_identity(folder),), Walk())
-    return any(_is_image(folder / path, name) for path, name in files)
+    return any(_is_clip(name) or _is_image(folder / path, name) for path, name in files)
 
 
 def _walk_files(
@@ -209,14 +223,13 @@ def _compile_rule(rule: str) -> re.Pattern[str]:
 
 def walk_findings(walk: Walk) -> tuple[Finding, ...]:
     """Name what a walk met besides images: strays, loops, names that are no text, unreadable folders."""
-    clips = [name for name in walk.strays if _is_clip(name)]
-    others = [name for name in walk.strays if not _is_clip(name)]
+    clips = [] if walk.holds_clips else list(map(str, walk.clips))
     entries: tuple[tuple[str, Severity, list[str], str, str], ...] = (
         ("D9.clip", "warning", clips, "video clip", _NO_CLIPS),
         ("D8.unreadable-folder", "warning", walk.unreadable, "folder", "that can't be listed: left out."),
         ("D8.symlink-loop", "warning", walk.loops, "link", "back to a folder above: not followed."),
         ("D8.undecodable-name", "warning", walk.undecodable, "file", "whose name is no text: left out."),
-        ("D8.stray", "note", others, "other file", "that are no images: left out."),
+        ("D8.stray", "note", walk.strays, "other file", "that are no images: left out."),
     )  # fmt: skip
     return tuple(
         Finding.of(code, severity, f"{quantify(len(names), noun)} {words}", names)

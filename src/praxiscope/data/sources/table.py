@@ -197,10 +197,10 @@ def list_rows(
     if table.path.is_relative_to(root):
         skip.add(table.path.relative_to(root).as_posix())
     walk = walk_images(root, skip=frozenset(skip))
-    index = _FileIndex(root, table.path.parent, walk.images)
+    index = _FileIndex(root, table.path.parent, walk.samples)
     samples = [_make_sample(index, entry, group_rule) for entry in entries]
     unique, repeats = _merge_rows(samples)
-    unlisted = sorted({str(image) for image in walk.images} - unique.keys())
+    unlisted = sorted({str(image) for image in walk.samples} - unique.keys())
     if unlisted:
         message = f"{quantify(len(unlisted), 'image')} not in {table.path.name}: left out."
         repeats.append(Finding.of("D8.unlisted", "note", message, unlisted))
@@ -208,6 +208,7 @@ def list_rows(
         source="csv",
         samples=tuple(unique[sample_id] for sample_id in sorted(unique)),
         findings=(*repeats, *walk_findings(walk)),
+        clips=walk.holds_clips,
     )
 
 

@@ -1,0 +1,109 @@
+"""The layer that a class activation map is drawn from, and the graph cut in front of it."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+from torch import Tensor, nn
+
+from praxiscope.errors import UsageError
+from praxiscope.explaining.layers import find_backbone_end, find_layer
+from praxiscope.explaining.subject import Subject
+from praxiscope.models.layer_uses import LayerUse, find_kind, list_layers
+from praxiscope.models.state import is_under
+
+
+def choose_target_layer(subject: Subject) -> str:
+    """Return the layer whose map is usually explained.
+
+    Of convolutional networks and others that end in a map: the last feature map before pooling; with a
+    ``conv`` head the head's last activation map. Of Vision Transformers: what the last attention layer reads
+    (``blocks.11.norm1``), as behind it only the class token matters to the score.
+
+    Costs one forward pass of one image.
+
+    Raises:
+        UsageError: The network has neither maps nor patch tokens.
+    """
+    return choose_target_use(subject, list_layers(subject.module, subject.make_example())).name
+
+
+def choose_target_use(subject: Subject, uses: tuple[LayerUse, ...]) -> LayerUse:
+    """Return the layer that :func:`choose_target_layer` names, from the network's uses."""
+    # In the order of definition, as MultiheadAttention puts out a pair and isn't among the uses.
+    modules = [name for name, _ in subject.module.named_modules()]
+    attention = tuple(name for name, each in subject.module.named_modules() if find_kind(each) == "attention")
+    mapped = [use for use in uses if _has_map(use) and not is_under(use.module_name, attention)]
+    if not mapped:
+        raise UsageError(
+            f"{subject.label}: no layer of {type(subject.module).__name__} puts out a map or patch tokens "
+            "that could be explained. Use integrated-gradients or occlusion, which need no layer."
+        )
+    last = mapped[-1]
+    if last.layout == "tokens" and attention:
+        reader = attention[-1]
+        before = set(modules[: modules.index(reader)])
+        read = [u for u in mapped if u.module_name in before and not is_under(reader, (u.module_name,))]
+        return read[-1] if read else last
+    end = find_backbone_end(uses)
+    return end if last.is_backbone and end is not None and end.grid == last.grid else last
+
+
+def find_target_use(subject: Subject, uses: tuple[LayerUse, ...], layer: str | None) -> LayerUse:
+    """Return the use of a layer that a person named, or the usual one.
+
+    Raises:
+        UsageError: There is no such layer, or it puts out no map.
+    """
+    if layer is None:
+        return choose_target_use(subject, uses)
+    use = find_layer(uses, layer)
+    if not _has_map(use):
+        raise UsageError(
+            f"'{layer}' puts out {use.shape} for an image, which is no map; "
+            f"choose a layer with one, as '{choose_target_use(subject, uses).name}'."
+        )
+    return use
+
+
+@contextlib.contextmanager
+def cut_graph(module: nn.Module, use: LayerUse) -> Iterator[list[Tensor]]:
+    """Make one use of a layer the only leaf of the graph: what comes before it leaves no trace in memory.
+
+    Args:
+        module: A network whose parameters need no gradient; forward passes are run inside the context.
+        use: The layer.
+
+    Yields:
+        Gets the output of each forward pass as a leaf that needs gradient, before anything overwrites it.
+    """
+    leaves: list[Tensor] = []
+    calls = 0
+
+    def count(_module: nn.Module, _inputs: object) -> None:
+        nonlocal calls
+        calls = 0
+
+    def cut(_layer: nn.Module, _inputs: object, output: Tensor) -> Tensor | None:
+        nonlocal calls
+        calls += 1
+        if calls != use.call:
+            return None
+        leaf = output.detach().requires_grad_()
+        leaves.append(leaf)
+        return leaf.clone()  # an activation that works in place may not touch a leaf
+
+    handles = [
+        module.register_forward_pre_hook(count),
+        module.get_submodule(use.module_name).register_forward_hook(cut),
+    ]
+    try:
+        yield leaves
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _has_map(use: LayerUse) -> bool:
+    return use.grid is not None and use.grid != (1, 1)

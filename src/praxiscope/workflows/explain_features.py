@@ -1,0 +1,191 @@
+"""Features of a run's images, computed once and kept: for nearest training images and the embedding map."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from praxiscope.data.images import ImageUnreadable
+from praxiscope.data.loader import SampleSet, build_sample_set
+from praxiscope.data.manifest import quantify
+from praxiscope.data.media import decode_sample
+from praxiscope.errors import DataError
+from praxiscope.explaining.feature_file import FeatureTable, read_features, write_features
+from praxiscope.explaining.neighbours import compute_features, find_nearest
+from praxiscope.runs.environment import count_cores
+from praxiscope.training.watch import Watcher
+from praxiscope.workflows.explain_subjects import Explained
+
+MAX_TRAINING = 2000
+"""Training images at most that the nearest are looked for among; drawn at random, the same ones each time."""
+MAX_MAPPED = 5000
+"""Samples at most on an embedding map."""
+_BATCH = 64
+_PICTURE_SIDE = 176
+
+
+@dataclass(frozen=True, kw_only=True)
+class Near:
+    """A training image near a picture.
+
+    Attributes:
+        sample_id: its id.
+        name: its class.
+        similarity: cosine of both feature vectors.
+        picture: uint8 (H, W, 3), small; None where the file can't be read any more.
+    """
+
+    sample_id: str
+    name: str
+    similarity: float
+    picture: npt.NDArray[np.uint8] | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Library:
+    """Training images by their features.
+
+    Attributes:
+        table: their features.
+        samples: the training split.
+        count: so many are found.
+    """
+
+    table: FeatureTable
+    samples: SampleSet
+    count: int
+
+    @property
+    def size(self) -> int:
+        """Images that are compared."""
+        return len(self.table.sample_ids)
+
+    def find_nearest(
+        self, explained: Explained, images: npt.NDArray[np.uint8], sample_ids: list[str]
+    ) -> list[list[Near]]:
+        """Return the nearest training images of each picture, nearest first; never the picture itself."""
+        features, _ = compute_features(explained.subject, images)
+        rows, cosines = find_nearest(features, self.table.features, self.count + 1)
+        return [
+            [
+                self._show(explained, row, cosine)
+                for row, cosine in zip(own, near, strict=True)
+                if self.table.sample_ids[row] != sample_id
+            ][: self.count]
+            for own, near, sample_id in zip(rows.tolist(), cosines.tolist(), sample_ids, strict=True)
+        ]
+
+    def _show(self, explained: Explained, row: int, cosine: float) -> Near:
+        sample_id = self.table.sample_ids[row]
+        path = self.samples.paths[self.samples.sample_ids.index(sample_id)]
+        try:
+            picture = decode_sample(self.samples.root, path, target_size=_PICTURE_SIDE)
+            picture.thumbnail((_PICTURE_SIDE, _PICTURE_SIDE), Image.Resampling.LANCZOS)
+        except ImageUnreadable:
+            picture = None
+        return Near(
+            sample_id=sample_id,
+            name=explained.subject.names[self.table.targets[row]],
+            similarity=cosine,
+            picture=None if picture is None else np.array(picture),
+        )
+
+
+def open_library(explained: Explained, folder: Path, count: int, watch: Watcher) -> Library | None:
+    """Return the training images to compare with; None where the run has none.
+
+    Args:
+        explained: The run.
+        folder: Keeps their features.
+        count: So many are to be found for each picture.
+        watch: Follows progress.
+    """
+    quarantined = explained.run.read_run_json().get("quarantined", [])
+    if not explained.manifest.usable("train").num_rows:
+        watch.note("No nearest training images: the run has no training images.")
+        return None
+    samples = build_sample_set(explained.manifest, "train", without=quarantined)
+    try:
+        table = load_features(explained, samples, "train", limit=MAX_TRAINING, folder=folder, watch=watch)
+    except DataError as problem:
+        watch.note(f"No nearest training images: {problem}")
+        return None
+    return Library(table=table, samples=samples, count=count)
+
+
+def load_features(
+    explained: Explained, samples: SampleSet, split: str, *, limit: int, folder: Path, watch: Watcher
+) -> FeatureTable:
+    """Return features of a split's samples, those kept in ``features-<split>.npz`` where nothing changed.
+
+    Args:
+        explained: The run.
+        samples: The split.
+        split: Its name.
+        limit: Of more samples, so many are drawn at random.
+        folder: Keeps the file.
+        watch: Follows progress.
+
+    Raises:
+        DataError: No image could be read.
+        EnvironmentProblem: The disk is full.
+    """
+    rows = np.sort(np.random.default_rng(0).permutation(len(samples))[:limit])
+    key = f"{explained.features_key} {split} {limit}"
+    path = folder / f"features-{split}.npz"
+    found = read_features(path, key)
+    if found is None:
+        found = _compute(explained, samples, rows, key, f"features of {split}", watch)
+        write_features(found, path)
+    if len(samples) > len(rows):
+        watch.note(f"Features of {len(rows):,} of {len(samples):,} {split} images, drawn at random.")
+    return found
+
+
+def _compute(
+    explained: Explained,
+    samples: SampleSet,
+    rows: npt.NDArray[np.intp],
+    key: str,
+    phase: str,
+    watch: Watcher,
+) -> FeatureTable:
+    def read(row: int) -> npt.NDArray[np.uint8] | None:
+        try:
+            decoded = decode_sample(
+                samples.root,
+                samples.paths[row],
+                target_size=explained.transform.decode_size,
+                max_pixels=explained.recipe.loader.max_pixels,
+            )
+        except ImageUnreadable as problem:
+            watch.note(f"Skipped: {samples.sample_ids[row]}: {problem.reason}")
+            return None
+        return explained.transform(decoded)
+
+    features, logits, kept = [], [], []
+    with ThreadPoolExecutor(min(count_cores(), 4)) as pool:
+        for start in range(0, len(rows), _BATCH):
+            batch = rows[start : start + _BATCH].tolist()
+            images = dict(zip(batch, pool.map(read, batch), strict=True))
+            sound = [row for row in batch if images[row] is not None]
+            if sound:
+                found = compute_features(explained.subject, np.stack([images[row] for row in sound]))
+                features.append(found[0])
+                logits.append(found[1])
+                kept += sound
+            watch.phase(phase, min(start + _BATCH, len(rows)), len(rows))
+    if not kept:
+        raise DataError(f"none of {quantify(len(rows), 'image')} of {samples.root} could be read.")
+    return FeatureTable(
+        key=key,
+        sample_ids=tuple(samples.sample_ids[row] for row in kept),
+        targets=samples.targets[kept],
+        features=np.concatenate(features),
+        logits=np.concatenate(logits),
+    )

@@ -1,0 +1,246 @@
+"""What is said about a network as a whole: kernels, embedding map, histograms, measured methods."""
+
+from __future__ import annotations
+
+import csv
+import importlib
+import importlib.util
+import io
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from praxiscope.data.images import ImageUnreadable
+from praxiscope.data.manifest import quantify
+from praxiscope.errors import DataError, UsageError
+from praxiscope.explaining.feature_file import FeatureTable
+from praxiscope.explaining.findings import describe_findings
+from praxiscope.explaining.histograms import collect_histograms
+from praxiscope.explaining.index import FigureFile, add_to_index
+from praxiscope.explaining.kernels import collect_kernels
+from praxiscope.explaining.measure.masks import read_masks
+from praxiscope.explaining.measure.methods import MeasurePlan, measure_methods
+from praxiscope.explaining.measure.reliance import measure_reliance
+from praxiscope.explaining.measure.samples import MeasuredSamples
+from praxiscope.explaining.saliency.catalog import Method
+from praxiscope.reporting.explanations.embedding import Embedding, list_columns, plot_embedding
+from praxiscope.reporting.explanations.histograms import plot_histograms
+from praxiscope.reporting.explanations.kernels import plot_kernels
+from praxiscope.reporting.explanations.measured import MEASURED
+from praxiscope.runs import atomic
+from praxiscope.stats.projection import project_pca
+from praxiscope.training.watch import Watcher
+from praxiscope.workflows.explain_features import MAX_MAPPED, load_features
+from praxiscope.workflows.explain_samples import describe, write_figure
+from praxiscope.workflows.explain_subjects import (
+    Explained,
+    choose_random,
+    read_evaluated,
+    read_own_predictions,
+)
+
+HISTOGRAM_SAMPLES, RELIANCE_SAMPLES = 64, 200
+"""Samples that distributions are taken over; that reliance is measured on where no number is given."""
+
+
+def draw_kernels(explained: Explained, folder: Path) -> None:
+    """Draw well-chosen kernels of the network, once for each epoch."""
+    kernels = collect_kernels(explained.subject.module)
+    if not kernels:
+        return
+    figure = FigureFile(kind="kernels", title="Kernels", file=f"epoch{explained.epoch:02d}-kernels.png")
+    if not (folder / figure.file).is_file():
+        write_figure(plot_kernels(kernels), folder / figure.file)
+    add_to_index(folder, figures=[figure], about=describe(explained))
+
+
+def draw_embedding(explained: Explained, folder: Path, watch: Watcher) -> None:
+    """Map the split's features in two dimensions: PCA, and UMAP where it is installed.
+
+    Raises:
+        DataError: No image could be read.
+    """
+    split = explained.split
+    table = load_features(
+        explained, explained.samples, split, limit=MAX_MAPPED, folder=folder, watch=watch
+    )  # fmt: skip
+    preds = _find_preds(explained, table, watch)
+    points, shares = project_pca(table.features)
+    first, second = (f"{100 * share:.0f} % of the variance" for share in shares)
+    figures = [_write_embedding(explained, folder, table, preds, "pca", points, (first, second))]
+    if importlib.util.find_spec("umap") is not None:
+        watch.phase("UMAP", 0, 1)
+        umap = importlib.import_module("umap")
+        placed = np.asarray(umap.UMAP(n_components=2, random_state=0, n_jobs=1).fit_transform(table.features))
+        figures.append(_write_embedding(explained, folder, table, preds, "umap", placed, ("", "")))
+    add_to_index(folder, figures=figures, about=describe(explained))
+
+
+def _find_preds(explained: Explained, table: FeatureTable, watch: Watcher) -> npt.NDArray[np.int64]:
+    """Return the predictions that evaluation counted, or the network's own here where there are none."""
+    preds: npt.NDArray[np.int64] = table.logits.argmax(axis=1)
+    try:
+        stored = read_own_predictions(explained)
+    except DataError:
+        watch.note("Errors on the embedding map are of this pass: there is no evaluation of these weights.")
+        return preds
+    known = dict(zip(stored.sample_ids, stored.preds("action").tolist(), strict=True))
+    pairs = zip(table.sample_ids, preds.tolist(), strict=True)
+    return np.array([known.get(sample_id, pred) for sample_id, pred in pairs], dtype=np.int64)
+
+
+def _write_embedding(
+    explained: Explained,
+    folder: Path,
+    table: FeatureTable,
+    preds: npt.NDArray[np.int64],
+    method: str,
+    points: npt.NDArray[np.floating],
+    axes: tuple[str, str],
+) -> FigureFile:
+    name = {"pca": "PCA", "umap": "UMAP"}[method]
+    count = quantify(len(table.sample_ids), "sample")
+    embedding = Embedding(
+        points=points,
+        targets=table.targets,
+        preds=preds,
+        names=explained.subject.names,
+        title=f"Features of {count} of {explained.split}, {name}",
+        axes=axes,
+    )
+    stem = f"epoch{explained.epoch:02d}-embedding-{explained.split}-{method}"
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(("sample_id", "true", "predicted", "x", "y"))
+    writer.writerows(list_columns(embedding, table.sample_ids))
+    atomic.write_text(folder / f"{stem}.csv", out.getvalue())
+    write_figure(plot_embedding(embedding), folder / f"{stem}.png")
+    return FigureFile(kind="embedding", title=embedding.title, file=f"{stem}.png")
+
+
+def draw_histograms(explained: Explained, folder: Path, *, seed: int, watch: Watcher) -> None:
+    """Draw distributions of activations and gradients over a sample of the split, with what they say.
+
+    Raises:
+        DataError: No image could be read.
+    """
+    drawn = draw_sample(explained, HISTOGRAM_SAMPLES, seed=seed, watch=watch)
+    watch.phase("histograms", 0, 1)
+    report = collect_histograms(explained.subject, drawn.images, drawn.targets)
+    findings = describe_findings(report)
+    stem = f"epoch{explained.epoch:02d}-histograms-{explained.split}"
+    count = quantify(len(drawn.images), "sample")
+    write_figure(plot_histograms(report, findings), folder / f"{stem}.png")
+    atomic.write_json(folder / f"{stem}.json", {"schema": 1, **report.to_dict()})
+    figure = FigureFile(
+        kind="histograms",
+        title=f"Activations and gradients, layer by layer, {count} of {explained.split}",
+        file=f"{stem}.png",
+    )
+    said = findings or (f"Nothing is out of the ordinary in the layers, over {count} of {explained.split}.",)
+    add_to_index(folder, figures=[figure], sentences=said, about=describe(explained))
+
+
+def measure_network(  # noqa: PLR0913 - one parameter a flag
+    explained: Explained,
+    methods: Sequence[Method],
+    folder: Path,
+    *,
+    count: int,
+    layer: str | None,
+    masks: Path | str | None,
+    reliance: bool,
+    seed: int,
+    watch: Watcher,
+) -> None:
+    """Measure the methods on samples of the split, and the network's reliance on the background.
+
+    Writes ``measured.json``. What is not measured this time stays as it was measured before.
+
+    Args:
+        explained: The run.
+        methods: Which are measured.
+        folder: Gets the file.
+        count: Samples; 0 leaves the methods out and measures reliance on 200.
+        layer: For methods that look at one.
+        masks: Folder of masks; the manifest's own by default.
+        reliance: Measure reliance too.
+        seed: Draws the samples.
+        watch: Follows progress.
+
+    Raises:
+        UsageError: Reliance is asked for and there are no masks, or no such folder.
+        DataError: No image could be read, or a mask is damaged.
+    """
+    drawn = draw_sample(explained, count or RELIANCE_SAMPLES, seed=seed, watch=watch)
+    samples = _add_masks(explained, drawn, masks, watch)
+    if reliance and samples.masks is None:
+        raise UsageError(
+            "--reliance needs to know where the actor is, and the data has no masks: name a folder of them "
+            "with --masks."
+        )
+    path = folder / MEASURED
+    content = atomic.read_json(path) if path.is_file() else {}
+    if count:
+        found = measure_methods(
+            explained.subject,
+            samples,
+            [method.name for method in methods if method.name != "random"],
+            layer=layer,
+            plan=MeasurePlan(seed=seed),
+            watch=watch.phase,
+        )
+        content = {**found.to_dict(), "reliance": content.get("reliance")}
+    if reliance:
+        watch.phase("reliance on the background", 0, 1)
+        relied = measure_reliance(explained.subject, samples, seed=seed)
+        content = {"schema": 1, **content, "reliance": relied.to_dict()}
+    content.update(epoch=explained.epoch, weights_sha256=explained.weights_sha256)
+    atomic.write_json(path, content)
+    add_to_index(folder, about=describe(explained))
+
+
+def draw_sample(explained: Explained, count: int, *, seed: int, watch: Watcher) -> MeasuredSamples:
+    """Draw samples of the split and read the pixels that the network sees.
+
+    Raises:
+        DataError: None could be read.
+    """
+    chosen = choose_random(explained, count, seed=seed, without=set())
+    kept, images = [], []
+    for done, one in enumerate(chosen, start=1):
+        try:
+            images.append(read_evaluated(explained, one))
+        except ImageUnreadable as problem:
+            watch.note(f"Skipped: {one.sample_id}: {problem.reason}")
+            continue
+        kept.append(one)
+        watch.phase("reading samples", done, len(chosen))
+    if not kept:
+        raise DataError(
+            f"None of {quantify(len(chosen), 'sample')} of {explained.split} could be read. If the data "
+            "folder has moved, pass --data."
+        )
+    table = explained.manifest.table
+    groups = dict(zip(table["sample_id"].to_pylist(), table["group"].to_pylist(), strict=True))
+    return MeasuredSamples(
+        images=np.stack(images),
+        targets=np.array([one.target for one in kept], dtype=np.int64),
+        sample_ids=tuple(one.sample_id for one in kept),
+        groups=tuple(groups[one.sample_id] for one in kept),
+        split=explained.split,
+    )
+
+
+def _add_masks(
+    explained: Explained, samples: MeasuredSamples, masks: Path | str | None, watch: Watcher
+) -> MeasuredSamples:
+    place = None if masks is None else Path(masks).expanduser()
+    found = read_masks(explained.manifest, samples.sample_ids, explained.transform, folder=place)
+    if found is None:
+        return samples
+    watch.note(found.describe())
+    return replace(samples, masks=found.masks)
