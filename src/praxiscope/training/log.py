@@ -104,13 +104,16 @@ def _bucket(histogram: FloatHistogram) -> tuple[list[float], list[float]]:
 
 
 def format_row(row: Mapping[str, float | int], epochs: int) -> str:
-    """Return an epoch's row as one line for a person."""
+    """Return an epoch's row as one line for a person; of several heads, with each head's own top-1."""
+    heads = [key[4:-5] for key in row if key.startswith("val/") and key.endswith("_top1")]
+    more = "  ".join(f"{head} {100 * row[f'val/{head}_top1']:.1f} %" for head in heads)
+    if not heads:
+        more = f"macro F1 {100 * row['val/macro_f1']:.1f} %"
     return (
         f"epoch {row['epoch']}/{epochs}  lr {row['lr']:.2e}  "
         f"train loss {row['train/loss']:.4f} top1 {100 * row['train/top1']:.1f} %  "
         f"val loss {row['val/loss']:.4f} top1 {100 * row['val/top1']:.1f} % "
-        f"macro F1 {100 * row['val/macro_f1']:.1f} %  "
-        f"{row['images_per_s']:.0f} images/s  {row['epoch_s']:.0f} s"
+        f"{more}  {row['images_per_s']:.0f} images/s  {row['epoch_s']:.0f} s"
     )
 
 
