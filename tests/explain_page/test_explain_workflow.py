@@ -358,6 +358,12 @@ def test_masks_and_reliance(small_run, tmp_path):
     text = read_page(outcome.page).section("methods")
     assert "Actor against background" in text
     assert "12 samples have a mask" in text
+    measured = run.explain / "measured.json"
+    explain(run, measure=4, masks=masks, **settings)
+    assert json.loads(measured.read_text(encoding="utf-8"))["reliance"] == content["reliance"]
+    measured.write_text(json.dumps({**content, "weights_sha256": "0" * 64}), encoding="utf-8")
+    explain(run, measure=4, masks=masks, **settings)
+    assert json.loads(measured.read_text(encoding="utf-8"))["reliance"] is None
 
 
 def test_reliance_without_masks_is_refused_before_the_work(small_run, tmp_path):

@@ -8,6 +8,7 @@ import importlib.util
 import io
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -169,7 +170,7 @@ def measure_network(  # noqa: PLR0913 - one parameter a flag
 ) -> None:
     """Measure the methods on samples of the split, and the network's reliance on the background.
 
-    Writes ``measured.json``. What is not measured this time stays as it was measured before.
+    Writes ``measured.json``. What is not measured this time stays as it was measured before, of these weights.
 
     Args:
         explained: The run.
@@ -194,7 +195,7 @@ def measure_network(  # noqa: PLR0913 - one parameter a flag
     if reliance and samples.masks is None:
         raise UsageError(_NO_MASKS)
     path = folder / MEASURED
-    content = atomic.read_json(path) if path.is_file() else {}
+    content = _read_measured(path, explained.weights_sha256, watch)
     if count:
         found = measure_methods(
             explained.subject,
@@ -212,6 +213,17 @@ def measure_network(  # noqa: PLR0913 - one parameter a flag
     content.update(epoch=explained.epoch, weights_sha256=explained.weights_sha256)
     atomic.write_json(path, content)
     add_to_index(folder, about=describe(explained))
+
+
+def _read_measured(path: Path, weights_sha256: str, watch: Watcher) -> dict[str, Any]:
+    """Return what was measured before; nothing where it was of other weights."""
+    if not path.is_file():
+        return {}
+    content = atomic.read_json(path)
+    if content.get("weights_sha256") == weights_sha256:
+        return content
+    watch.note(f"{path.name} was measured on other weights (the run was trained on): it is replaced.")
+    return {}
 
 
 def _draw_samples(explained: Explained, count: int, *, seed: int, watch: Watcher) -> MeasuredSamples:
