@@ -170,7 +170,7 @@ def measure_network(  # noqa: PLR0913 - one parameter a flag
 ) -> None:
     """Measure the methods on samples of the split, and the network's reliance on the background.
 
-    Writes ``measured.json``. What is not measured this time stays as it was measured before, of these weights.
+    Writes ``measured.json``. What is not measured this time stays as it was measured before on these weights.
 
     Args:
         explained: The run.
