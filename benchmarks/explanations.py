@@ -33,7 +33,7 @@ from measuring import write_result
 from praxiscope.data.build import build_manifest
 from praxiscope.data.loader import build_sample_set
 from praxiscope.data.stage.dataset import StageSpec, write_stage_images
-from praxiscope.explaining.measure.draw import draw_samples
+from praxiscope.explaining.measure.draw import add_masks, draw_samples
 from praxiscope.explaining.measure.methods import Explainer, MeasurePlan, build_explainers, measure_methods
 from praxiscope.explaining.measure.reliance import measure_reliance
 from praxiscope.explaining.measure.result import Measured, Reliance
@@ -129,10 +129,10 @@ def open_network(name: str, data: Path, runs: Path, epochs: int) -> tuple[Explai
 def draw(explained: Explained, data: Path, split: str, count: int) -> MeasuredSamples:
     """Draw samples of a stage as the network sees them."""
     manifest = build_manifest(data, explained.recipe.data, seed=0)
-    samples, _ = draw_samples(
+    drawn = draw_samples(
         manifest, build_sample_set(manifest, split), explained.transform, split=split, count=count
     )
-    return samples
+    return add_masks(drawn.samples, manifest, explained.transform)[0]
 
 
 def draw_edges(_subject: Subject, images: np.ndarray, _targets: np.ndarray) -> np.ndarray:

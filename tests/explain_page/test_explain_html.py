@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import importlib
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -25,6 +26,7 @@ from praxiscope.reporting.explanations.saliency import (
     format_value,
     overlap,
 )
+from praxiscope.reporting.wording import show_text
 from praxiscope.workflows.explain import explain
 
 explain_workflow = importlib.import_module("praxiscope.workflows.explain")
@@ -50,6 +52,14 @@ def test_the_page_has_every_sample_method_and_layer(explained):
     for entry in outcome.entries:
         assert entry.sample_id in page.text
     assert "evaluation feeds to the network, as 32 x 32 pixels" in page.text
+
+
+def test_a_sample_has_a_place_to_say_that_a_map_is_missing(explained):
+    _, outcome = explained
+    page = read_page(outcome.page)
+    absent = [one for one in page.all("p") if "data-absent" in one]
+    assert len(absent) == len(outcome.entries)
+    assert all("hidden" in one for one in absent)  # without the script every map is shown
 
 
 def test_only_the_pages_own_script_runs(explained):
@@ -80,23 +90,34 @@ def test_hostile_names_stay_text(explained, tmp_path):
     run, _ = explained
     own = copy_run(run, tmp_path)
     entry = read_index(own.explain).entries[0]
-    for payload in PAYLOADS:
-        hostile = replace(
+    hostile = []
+    for place, payload in enumerate(PAYLOADS):
+        slug = f"{entry.slug}-{place}"
+        (own.explain / slug).mkdir()
+        for name in (entry.crop_file, entry.original_file, entry.maps[0].values, entry.maps[0].picture):
+            shutil.copyfile(own.explain / entry.slug / name, own.explain / slug / name)
+        named = replace(
             entry,
             sample_id=f"{payload}.jpg",
+            slug=slug,
             true=payload,
             predicted=payload,
             guesses=((payload, 0.9),),
-            maps=tuple(replace(one, target=payload, title=payload, layer=payload) for one in entry.maps[:1]),
+            maps=(replace(entry.maps[0], target=payload, title=payload, layer=payload),),
             figures=(),
             neighbours=(),
         )
-        add_to_index(own.explain, entries=[hostile], about={"model": payload, "run": payload, "epoch": 1})
-    page = build_explain_pages(own.explain)
-    found = read_page(page)
-    assert_stays_at_home(found, own.explain)
-    assert not found.all("iframe")
-    assert len(found.all("script")) == 2
+        hostile.append(named)
+    about = {"model": PAYLOADS[0], "run": PAYLOADS[1], "epoch": 1}
+    add_to_index(own.explain, entries=hostile, about=about)
+    paths = [build_explain_pages(own.explain)]
+    paths += [own.explain / one.slug / f"epoch{one.epoch:02d}.html" for one in hostile]
+    for path, wrong in zip(paths, (PAYLOADS[0], *PAYLOADS), strict=True):
+        found = read_page(path)
+        assert_stays_at_home(found, path.parent)
+        assert show_text(" ".join(wrong.split())) in found.text
+        assert not found.all("iframe")
+        assert len(found.all("script")) == 2
 
 
 def test_the_report_shows_explanations(explained, tmp_path):

@@ -7,17 +7,21 @@ import json
 
 import numpy as np
 import pytest
+import yaml
 from explain_pages import assert_stays_at_home, copy_run, list_files
 from PIL import Image
 
 from html_reader import read_page
 from praxiscope.cli.main import main
+from praxiscope.data.images import ImageUnreadable
 from praxiscope.data.media import decode_sample
-from praxiscope.errors import DataError, IntegrityError, UsageError
+from praxiscope.errors import DataError, EnvironmentProblem, IntegrityError, UsageError
 from praxiscope.evaluation.predictions import read_predictions
 from praxiscope.explaining.index import read_index
-from praxiscope.workflows import explain_samples
+from praxiscope.recipe.load import load_recipe
+from praxiscope.workflows import explain_features, explain_samples
 from praxiscope.workflows.explain import explain
+from praxiscope.workflows.explain_subjects import open_explained
 
 explain_workflow = importlib.import_module("praxiscope.workflows.explain")
 
@@ -222,6 +226,8 @@ def test_bad_pictures_are_named_and_counted(small_run, tmp_path, capsys):
         ({"layers": ["layr4"]}, "Did you mean"),
         ({"methods": ["random"], "layers": ["layer4"]}, "none of the methods random looks at a single layer"),
         ({"reliance": True}, "--reliance needs to know where the actor is"),
+        ({"masks": "masks"}, "--masks is for --measure and --reliance, and neither is asked for"),
+        ({"reliance": True, "masks": "nowhere"}, "There is no folder of masks at nowhere"),
     ],
 )
 def test_what_is_wrong_is_said(small_run, tmp_path, settings, message):
@@ -250,7 +256,7 @@ def test_failures_need_predictions_of_these_weights(small_run, tmp_path):
 
 def test_more_than_there_are_is_said(small_run, tmp_path):
     run, watch = copy_run(small_run, tmp_path), Notes()
-    settings = {"methods": ["gradcam"], "activations": False, "nearest": 0, "device": "cpu"}
+    settings = {"methods": ["random"], "activations": False, "nearest": 0, "device": "cpu"}
     outcome = explain(run, random=50, watch=watch, **settings)
     assert len(outcome.entries) == 12
     assert "Only 12 random samples of 50 asked for: there are no more." in watch.notes
@@ -289,6 +295,37 @@ def test_features_are_kept_until_something_changes(small_run, tmp_path, monkeypa
     assert first.entries[0].neighbours == third.entries[0].neighbours
 
 
+def test_features_of_half_the_images_are_not_kept(small_run, tmp_path, monkeypatch):
+    """Otherwise a disk that wasn't there for a minute would leave its gap behind for good."""
+    run, lost = copy_run(small_run, tmp_path), []
+    decode = explain_features.decode_sample
+
+    def read(root, path, **options):
+        if not lost:
+            lost.append(path)
+            raise ImageUnreadable("gone for now")
+        return decode(root, path, **options)
+
+    monkeypatch.setattr(explain_features, "decode_sample", read)
+    settings = {"methods": ["gradcam"], "activations": False, "nearest": 1, "device": "cpu", "random": 1}
+    counts = [explain(run, **settings).entries[0].num_compared for _ in range(2)]
+    assert counts == [35, 36]
+
+
+def test_another_size_of_evaluation_reaches_every_part(small_run, tmp_path):
+    run = copy_run(small_run, tmp_path)
+    recipe = load_recipe(run.recipe, {"evaluate.img_size": 48})
+    run.recipe.write_text(yaml.safe_dump(recipe.model_dump(mode="json")), encoding="utf-8")
+    found = open_explained(run, device="cpu", data=None, split="test", watch=Notes())
+    assert found.subject.img_size == found.transform.spec.img_size == 48
+    notes = Notes()
+    entry = explain(
+        run, random=1, methods=["gradcam"], activations=False, nearest=0, device="cpu", watch=notes
+    ).entries[0]
+    assert (entry.crop.img_size, entry.crop_file) == (48, "evaluated-48px.png")
+    assert np.load(run.explain / entry.slug / entry.maps[0].values).shape == (48, 48)
+
+
 def test_embedding_histograms_and_measures_are_on_the_page(small_run, tmp_path):
     run = copy_run(small_run, tmp_path)
     settings = {"methods": ["gradcam"], "activations": False, "device": "cpu"}
@@ -321,6 +358,34 @@ def test_masks_and_reliance(small_run, tmp_path):
     text = read_page(outcome.page).section("methods")
     assert "Actor against background" in text
     assert "12 samples have a mask" in text
+    measured = run.explain / "measured.json"
+    explain(run, measure=4, masks=masks, **settings)
+    assert json.loads(measured.read_text(encoding="utf-8"))["reliance"] == content["reliance"]
+    measured.write_text(json.dumps({**content, "weights_sha256": "0" * 64}), encoding="utf-8")
+    explain(run, measure=4, masks=masks, **settings)
+    assert json.loads(measured.read_text(encoding="utf-8"))["reliance"] is None
+
+
+def test_reliance_without_masks_is_refused_before_the_work(small_run, tmp_path):
+    run = copy_run(small_run, tmp_path)
+    with pytest.raises(UsageError, match="--reliance needs"):
+        explain(run, random=1, reliance=True, device="cpu")
+    assert not run.explain.exists()
+
+
+def test_methods_are_measured_at_one_layer_and_that_is_said(small_run, tmp_path, monkeypatch):
+    run, watch = copy_run(small_run, tmp_path), Notes()
+    monkeypatch.setattr(explain_workflow, "measure_network", lambda *_, **__: None)
+    settings = {"methods": ["gradcam"], "activations": False, "device": "cpu", "watch": watch}
+    explain(run, measure=4, layers=["layer2", "layer3"], **settings)
+    assert any(note.startswith("Methods are measured at layer2 only") for note in watch.notes)
+
+
+def test_a_folder_that_cannot_be_written_is_refused_before_the_work(small_run, tmp_path, monkeypatch):
+    run = copy_run(small_run, tmp_path)
+    monkeypatch.setattr(explain_workflow.os, "access", lambda *_: False)
+    with pytest.raises(EnvironmentProblem, match=r"explain can't be written\. Choose another with --output"):
+        explain(run, random=1, device="cpu")
 
 
 def test_no_space_for_a_folder(small_run, tmp_path):

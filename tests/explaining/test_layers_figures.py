@@ -89,9 +89,8 @@ def test_nothing_is_cut_off_or_overlaps(subject, images, activations):
         plot_kernels(collect_kernels(subject.module)),
     ]
     for figure in figures:
-        canvas = FigureCanvasAgg(figure)
-        canvas.draw()
-        renderer = canvas.get_renderer()
+        renderer = FigureCanvasAgg(figure).get_renderer()
+        figure.draw_without_rendering()
         width, height = figure.bbox.width, figure.bbox.height
         boxes = [text.get_window_extent(renderer) for text in figure.texts if text.get_text()]
         for box in boxes:

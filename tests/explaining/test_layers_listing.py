@@ -11,7 +11,7 @@ from torch import nn
 from praxiscope.errors import UsageError
 from praxiscope.explaining.layers import choose_layers, find_backbone_end, find_layer, list_layers
 from praxiscope.models.build import build_model
-from praxiscope.models.layer_uses import watch_layers
+from praxiscope.models.layer_uses import LayerUse, watch_layers
 from praxiscope.recipe.schema import ModelSection
 
 
@@ -173,3 +173,15 @@ def test_a_vector_has_no_map():
     use = list_layers(SharedRelu(), torch.zeros(1, 3, 8, 8))[-1]
     with pytest.raises(ValueError, match="'fc' puts out"):
         use.to_maps(torch.zeros(1, 2))
+
+
+def test_units_of_an_output_without_a_known_layout_are_on_its_last_axis():
+    """Windows x tokens x features: as many units as ``channels`` says, or dead ones would be miscounted."""
+    use = LayerUse(
+        name="act", module_name="act", call=1, kind="act", function="ReLU", shape=(2, 3, 4, 5), layout="other",
+        grid=None, prefix_tokens=0, is_backbone=True, same_as=None,
+    )  # fmt: skip
+    output = torch.rand(6, 2, 3, 4, 5)
+    units = use.to_units(output)
+    assert units.shape == (6, use.channels, 24)
+    torch.testing.assert_close(units[:, 3].flatten(), output[..., 3].flatten())

@@ -12,7 +12,7 @@ from praxiscope.data.media import decode_sample
 from praxiscope.data.stage.dataset import StageSpec, write_stage_images
 from praxiscope.data.transforms import EvalTransform, InputSpec
 from praxiscope.errors import DataError, UsageError
-from praxiscope.explaining.measure.draw import draw_samples
+from praxiscope.explaining.measure.draw import add_masks, draw_samples
 from praxiscope.explaining.measure.masks import read_mask, read_masks
 from praxiscope.explaining.measure.samples import MeasuredSamples
 from praxiscope.recipe.schema import DataSection
@@ -59,9 +59,10 @@ def write_masks(root, ids, suffix):
 
 
 def test_the_stages_masks_reach_the_measures_in_the_evaluated_crop(stage):
-    drawn, found = draw_samples(
-        stage, build_sample_set(stage, "test"), TRANSFORM, split="test", count=99, seed=1
-    )
+    samples = build_sample_set(stage, "test")
+    bare = draw_samples(stage, samples, TRANSFORM, split="test", count=99, seed=1)
+    assert (bare.skipped, bare.samples.masks) == ((), None)
+    drawn, found = add_masks(bare.samples, stage, TRANSFORM)
     assert drawn.images.shape == (6, 48, 48, 3)
     assert drawn.masks.shape == (6, 48, 48)
     assert list(drawn.masked) == list(range(6))
@@ -80,13 +81,27 @@ def test_the_stages_masks_reach_the_measures_in_the_evaluated_crop(stage):
 def test_a_draw_takes_other_samples_with_another_seed(stage):
     samples = build_sample_set(stage, "test")
     draws = {
-        draw_samples(stage, samples, TRANSFORM, split="test", count=3, seed=seed)[0].sample_ids
+        draw_samples(stage, samples, TRANSFORM, split="test", count=3, seed=seed).samples.sample_ids
         for seed in range(6)
     }
     assert len(draws) > 1
     assert all(len(ids) == 3 and list(ids) == sorted(ids) for ids in draws)
     with pytest.raises(UsageError, match=r"needs at least 1 sample; 0 were asked for"):
         draw_samples(stage, samples, TRANSFORM, split="test", count=0)
+
+
+def test_pictures_that_cannot_be_read_are_named_and_left_out(folder_data):
+    manifest, ids = folder_data
+    samples, done = build_sample_set(manifest, "test"), []
+    (manifest.root / ids[1]).write_bytes(b"no picture")
+    drawn = draw_samples(
+        manifest, samples, TRANSFORM, split="test", count=9, watch=lambda *now: done.append(now)
+    )
+    assert drawn.samples.sample_ids == (ids[0], *ids[2:])
+    assert [name for name, _ in drawn.skipped] == [ids[1]]
+    assert done[-1] == ("reading samples", 4, 4)
+    with pytest.raises(DataError, match=r"None of 4 samples of test could be read, for example .*--data"):
+        draw_samples(manifest, samples, TRANSFORM, split="test", count=9, max_pixels=10)
 
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".npy", ".bmp"])

@@ -77,10 +77,49 @@ def test_a_method_that_fails_the_sanity_check_is_never_the_best():
     assert "a: shows edges." in found.sentences
     unsure = rank({"a": 0.6, "random": 0.0}, sanity={"a": judged("undecided")})
     assert unsure.best == ("a",)
-    assert unsure.sentences[1] == "a: shows edges.", "a doubt is told beside the advice"
+    assert unsure.sentences[0] == (
+        "Trust a for this model and these data: better than a random map, and best by insertion minus "
+        "deletion on 40 samples; but the sanity check of a is undecided."
+    )
+    assert unsure.sentences[1] == "a: shows edges."
+    both = rank(
+        {"a": 0.601, "b": 0.6, "random": 0.0}, sanity={"a": judged("passes"), "b": judged("undecided")}
+    )
+    assert both.sentences[0].endswith("at 1 ms an image; but the sanity check of b is undecided.")
+    unchecked = rank({"a": 0.6, "random": 0.0})
+    assert unchecked.sentences[0].endswith("on 40 samples; the sanity check was left out.")
+    sure = rank({"a": 0.6, "random": 0.0}, sanity={"a": judged("passes")})
+    assert sure.sentences[0].endswith("and best by insertion minus deletion on 40 samples.")
     alone = rank({"a": 0.6, "random": 0.0}, sanity={"a": judged("fails")})
     assert alone.best == ()
     assert alone.sentences[0].startswith("What beats a random map here (a) fails the sanity check")
+
+
+def test_the_best_is_not_called_better_than_what_it_is_not_told_apart_from():
+    rng = np.random.default_rng(0)
+    scores = {"a": 0.3 + rng.normal(0, 0.1, 40), "b": 0.3 + rng.normal(0, 3, 40), "random": np.zeros(40)}
+    found = rank_methods(
+        scores, NO_GROUPS, sanity={"a": judged("passes"), "b": judged("passes")},
+        cost_ms=dict.fromkeys(scores, 1.0),
+    )  # fmt: skip
+    assert found.best == ("a",)
+    assert found.sentences[0] == (
+        "Trust a for this model and these data: better than a random map by insertion minus deletion on "
+        "40 samples, though not told apart as better than b."
+    )
+
+
+def test_the_sanity_check_takes_samples_from_the_whole_draw():
+    """Samples come in order of their ids: the first ones would be of one class."""
+    samples, taken = draw_pictures(20, tied=False), []
+
+    def spy(_subject, images, _targets):
+        taken.append(images)
+        return np.ones(images.shape[:3], dtype=np.float32)
+
+    plan = MeasurePlan(steps=1, sanity_samples=4, sanity_depths=1, resamples=5)
+    measure_methods(build_net(), samples, [Explainer(name="spy", explain=spy)], plan=plan)
+    np.testing.assert_array_equal(taken[-1], samples.images[[0, 6, 13, 19]])
 
 
 def test_groups_count_once():

@@ -112,7 +112,8 @@ def test_the_last_depth_is_always_the_whole_network(depths):
 @pytest.mark.parametrize(
     ("value", "low", "high", "verdict"),
     [(0.1, 0.0, 0.2, "passes"), (0.8, 0.6, 0.9, "fails"), (0.5, 0.4, 0.6, "undecided"),
-     (0.2, math.nan, math.nan, "passes"), (0.9, math.nan, math.nan, "fails")],
+     (0.2, math.nan, math.nan, "undecided"), (0.9, math.nan, math.nan, "undecided")],
 )  # fmt: skip
 def test_the_verdict_goes_by_the_interval(value, low, high, verdict):
+    """Without an interval there is no verdict either."""
     assert judge_sanity(("fc", "stem"), ((1.0, 1.0, 1.0), (value, low, high))).verdict == verdict

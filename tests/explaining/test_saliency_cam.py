@@ -15,9 +15,10 @@ from praxiscope.explaining.saliency import catalog
 from praxiscope.explaining.saliency.cam import compute_eigencam, compute_gradcam_plus_plus
 from praxiscope.explaining.saliency.catalog import METHODS, find_methods
 from praxiscope.explaining.saliency.compute import compute_maps, scale_maps
-from praxiscope.explaining.saliency.target import choose_target_layer
+from praxiscope.explaining.saliency.target import choose_target_layer, choose_target_use, describe_coarse
 from praxiscope.explaining.subject import build_subject
 from praxiscope.models.build import build_model
+from praxiscope.models.layer_uses import list_layers
 from praxiscope.recipe.schema import ModelSection
 
 LAYERED = ("gradcam", "gradcam++", "eigencam")
@@ -83,6 +84,45 @@ def test_only_signed_methods_go_below_zero(method):
     assert found.maps.max() > 0
     assert found.method == method.name
     assert (found.layer is not None) == method.needs_layer
+
+
+@pytest.mark.parametrize(
+    ("method", "family"),
+    [
+        pytest.param(method, family, id=f"{method.name}-{family}")
+        for method in METHODS
+        for family in ("cnn", "vit")
+        if family in method.families
+    ],
+)
+def test_class_blind_methods_are_those_whose_map_no_class_changes(method, family):
+    subject = open_timm_vit(img_size=48) if family == "vit" else wrap(Pooled())
+    images = np.repeat(draw_images(1, subject.img_size), 3, axis=0)
+    maps = compute_maps(subject, method.name, images, np.array([0, 1, 2])).maps
+    assert all(np.allclose(each, maps[0], rtol=1e-3, atol=0) for each in maps[1:]) == method.class_blind
+
+
+def test_a_coarse_map_is_warned_of_with_a_finer_layer():
+    subject = open_network("resnet18", img_size=96)
+    uses = list_layers(subject.module, subject.make_example())
+    usual = choose_target_use(subject, uses)
+    assert describe_coarse(uses, usual) == (
+        "A map at layer4 has only 3 x 3 cells, too few to point at anything; look at an earlier layer too: "
+        "--layer layer3 has 6 x 6."
+    )
+    assert describe_coarse(uses, next(use for use in uses if use.name == "layer3")) is None
+    tiny = open_network("test_resnet", img_size=16)
+    uses = list_layers(tiny.module, tiny.make_example())
+    grids = [use for use in uses if use.grid and max(use.grid) < 5]
+    assert describe_coarse(tuple(grids), grids[0]).endswith("give the network larger images.")
+
+
+def test_the_example_has_the_size_of_evaluation():
+    """Trained at 64 px and evaluated at 96, a network has other maps."""
+    built = build_model(ModelSection(name="resnet18", img_size=64), num_classes=len(NAMES), seed=0)
+    subject = build_subject(built, build_runtime(), NAMES, "larger", img_size=96)
+    assert tuple(subject.make_example().shape) == (1, 3, 96, 96)
+    assert choose_target_use(subject, list_layers(subject.module, subject.make_example())).grid == (3, 3)
 
 
 def test_the_usual_layer_is_the_last_map_before_pooling():

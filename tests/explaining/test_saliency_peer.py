@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 import pytest
 import torch
@@ -17,7 +19,7 @@ NETWORKS = {
     "resnet18": 128,
     "tf_efficientnet_lite0": 128,
     "efficientnet_b0": 128,
-    "vit_tiny_patch16_224": 224,
+    "vit_tiny_patch16_224": 96,
 }
 LAYERS = {
     "resnet18": "layer4",
@@ -28,8 +30,13 @@ LAYERS = {
 TARGETS = np.array([3, 0])
 
 
+@functools.cache
+def open_once(network: str):
+    return open_network(network, img_size=NETWORKS[network])
+
+
 def reshape_tokens(tokens: torch.Tensor) -> torch.Tensor:
-    return tokens[:, 1:].reshape(len(tokens), 14, 14, -1).permute(0, 3, 1, 2)
+    return tokens[:, 1:].reshape(len(tokens), 6, 6, -1).permute(0, 3, 1, 2)
 
 
 def run_peer(method, subject, images):
@@ -49,7 +56,7 @@ def run_peer(method, subject, images):
 
 @pytest.mark.parametrize("network", NETWORKS)
 def test_maps_equal_those_of_pytorch_grad_cam(network):
-    subject = open_network(network, img_size=NETWORKS[network])
+    subject = open_once(network)
     images = draw_images(2, NETWORKS[network])
     for method, peer in (("gradcam", GradCAM), ("gradcam++", GradCAMPlusPlus)):
         ours = compute_maps(subject, method, images, TARGETS)
@@ -63,7 +70,7 @@ def test_maps_equal_those_of_pytorch_grad_cam(network):
 
 @pytest.mark.parametrize("network", ["resnet18", "vit_tiny_patch16_224"])
 def test_eigencam_is_theirs_but_for_the_sign_of_the_component(network):
-    subject = open_network(network, img_size=NETWORKS[network])
+    subject = open_once(network)
     images = draw_images(2, NETWORKS[network])
     ours = compute_maps(subject, "eigencam", images, TARGETS)
     scaled, activations, _ = run_peer(EigenCAM, subject, images)
@@ -76,8 +83,7 @@ def test_eigencam_is_theirs_but_for_the_sign_of_the_component(network):
 
 
 def test_a_named_layer_of_many_positions_is_the_same_too():
-    subject = open_network("resnet18", img_size=64)
-    images = draw_images(2, 64)
+    subject, images = open_once("resnet18"), draw_images(2, 64)
     ours = compute_maps(subject, "eigencam", images, TARGETS, layer="layer1.0.act2")
     with EigenCAM(model=subject.module, target_layers=[subject.module.layer1[0].act2]) as cam:
         cam(subject.prepare(images), [ClassifierOutputTarget(0)] * 2)

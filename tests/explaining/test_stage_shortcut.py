@@ -14,7 +14,7 @@ from praxiscope.data.build import build_manifest
 from praxiscope.data.loader import build_sample_set
 from praxiscope.data.stage.dataset import StageSpec, write_stage_images
 from praxiscope.data.transforms import EvalTransform, InputSpec
-from praxiscope.explaining.measure.draw import draw_samples
+from praxiscope.explaining.measure.draw import add_masks, draw_samples
 from praxiscope.explaining.measure.reliance import measure_reliance
 from praxiscope.recipe.schema import DataSection
 
@@ -56,7 +56,8 @@ def tied(tmp_path_factory):
         root = write_stage_images(tmp_path_factory.mktemp("stage") / str(seed), spec)
         manifest = build_manifest(root, DataSection(), seed=0)
         samples = build_sample_set(manifest, "train")
-        drawn.append(draw_samples(manifest, samples, TRANSFORM, split="train", count=999)[0])
+        found = draw_samples(manifest, samples, TRANSFORM, split="train", count=999)
+        drawn.append(add_masks(found.samples, manifest, TRANSFORM)[0])
     return drawn
 
 

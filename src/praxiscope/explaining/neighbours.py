@@ -7,7 +7,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from praxiscope.errors import UsageError
+from praxiscope.errors import Diverged, UsageError
 from praxiscope.explaining.subject import Subject, hold_still
 from praxiscope.models.state import find_classifier_prefixes
 
@@ -28,6 +28,7 @@ def compute_features(
 
     Raises:
         UsageError: The network has no head that is told apart from the rest.
+        Diverged: A feature or a logit isn't finite.
     """
     prefixes = find_classifier_prefixes(subject.module)
     if not prefixes:
@@ -46,7 +47,15 @@ def compute_features(
                 logits.append(given.float().cpu())
     finally:
         handle.remove()
-    return torch.cat(taken).numpy(), torch.cat(logits).numpy()
+    features, answers = torch.cat(taken), torch.cat(logits)
+    sound = torch.isfinite(features).all(dim=1) & torch.isfinite(answers).all(dim=1)
+    if not sound.all():
+        raise Diverged(
+            f"{subject.label} gives features or logits that aren't finite for {int((~sound).sum())} of "
+            f"{len(sound)} images. Its weights hold NaN, or its precision ({subject.runtime.precision}) "
+            "overflows."
+        )
+    return features.numpy(), answers.numpy()
 
 
 def find_nearest(

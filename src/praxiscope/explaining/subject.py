@@ -27,7 +27,7 @@ class Subject:
         module: the unwrapped network, in evaluation mode, on the runtime's device; takes (N, 3, H, W).
         family: what kind of network.
         names: K class names, in the order of the logits.
-        img_size: side of its square input in pixels.
+        img_size: side in pixels of the square that is evaluated, which may be larger than in training.
         normalize: uint8 (N, 3, H, W) -> normalised float32 on the device.
         runtime: device, precision, memory format.
         label: what it is called in figures and messages.
@@ -98,7 +98,9 @@ def check_images(images: npt.NDArray[np.uint8]) -> None:
         )
 
 
-def build_subject(built: BuiltModel, runtime: Runtime, names: tuple[str, ...], label: str) -> Subject:
+def build_subject(
+    built: BuiltModel, runtime: Runtime, names: tuple[str, ...], label: str, *, img_size: int | None = None
+) -> Subject:
     """Place a network on its device, in evaluation mode, with its own normalisation.
 
     Args:
@@ -106,6 +108,7 @@ def build_subject(built: BuiltModel, runtime: Runtime, names: tuple[str, ...], l
         runtime: where and how it computes.
         names: K class names, in the order of the logits.
         label: what it is called in figures and messages.
+        img_size: side in pixels of the evaluated square; None for the size of training.
     """
     module = unwrap_module(runtime.place(built.module))
     module.eval()
@@ -113,7 +116,7 @@ def build_subject(built: BuiltModel, runtime: Runtime, names: tuple[str, ...], l
         module=module,
         family=built.card.family,
         names=names,
-        img_size=built.img_size,
+        img_size=img_size or built.img_size,
         normalize=Normalizer(built.mean, built.std, runtime),
         runtime=runtime,
         label=label,

@@ -62,7 +62,7 @@ class LayerUse:
         """Return an output of this layer as (N, C, P): P positions of each unit, a class token's included."""
         if self.layout == "vector":
             return output.unsqueeze(-1)
-        if self.layout in {"tokens", "map-last"}:
+        if self.layout in {"tokens", "map-last", "other"}:  # the last axis, as ``channels`` counts it
             return output.flatten(1, -2).transpose(1, 2)
         return output.flatten(2)
 

@@ -9,6 +9,7 @@ request leaves it.
 from __future__ import annotations
 
 import base64
+import functools
 import hashlib
 import json
 import re
@@ -77,6 +78,7 @@ def hash_source(text: str) -> str:
     return "sha256-" + base64.b64encode(digest).decode("ascii")
 
 
+@functools.cache  # so that templates are compiled once, not once for each of a hundred pages
 def _build_environment() -> jinja2.Environment:
     environment = jinja2.Environment(
         loader=jinja2.FunctionLoader(_read_template),

@@ -104,6 +104,8 @@ def show_text(text: str) -> str:
     follows it, and half a surrogate pair (an undecodable byte in a file name) can't be written as UTF-8.
     Joiners stay: emoji and several scripts need them. A `Block` keeps its line breaks and tabs.
     """
+    if text.isprintable():  # a page's embedded pictures are megabytes of such text
+        return text
     kept = "\u200c\u200d\n\t" if isinstance(text, Block) else "\u200c\u200d"
     return "".join(_show_character(character, kept) for character in text)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,6 +21,7 @@ from praxiscope.workflows.explain_network import (
     draw_histograms,
     draw_kernels,
     measure_network,
+    require_masks,
 )
 from praxiscope.workflows.explain_samples import Plan, choose_looks, explain_batch
 from praxiscope.workflows.explain_subjects import (
@@ -119,9 +121,15 @@ def explain(  # noqa: PLR0913 - one parameter a flag
     for name, value in counts.items():
         if value < 0:
             raise UsageError(f"--{name} {value}: must be 0 or more.")
+    if masks is not None and not (measure or reliance):
+        raise UsageError("--masks is for --measure and --reliance, and neither is asked for: add one.")
     found = run if isinstance(run, RunDir) else find_run(str(run), root=Path(runs))
     explained = open_explained(found, device=device, data=data, split=split, watch=watch)
-    looks = choose_looks(explained, methods, layers)
+    looks = choose_looks(explained, methods, layers, watch)
+    if reliance or masks is not None:
+        require_masks(explained, masks)
+    if measure and layers and len(layers) > 1:
+        watch.note(f"Methods are measured at {layers[0]} only, the first one named; run --measure for each.")
     only_network = bool(embedding or histograms or measure or reliance)
     chosen = _choose(explained, samples, (random, failures), seed, watch, default=not only_network)
     folder = _make_folder(found.explain if output is None else Path(output).expanduser())
@@ -166,6 +174,8 @@ def _make_folder(folder: Path) -> Path:
         raise EnvironmentProblem(
             f"Can't make the folder {folder}: {problem.strerror}. Choose another with --output."
         ) from problem
+    if not os.access(folder, os.W_OK):
+        raise EnvironmentProblem(f"The folder {folder} can't be written. Choose another with --output.")
     return folder
 
 
@@ -220,8 +230,8 @@ def _explain_all(
     if chosen and not entries:
         name, reason = skipped[0]
         raise DataError(
-            f"None of {quantify(len(skipped), 'picture')} could be read, for example {name}: {reason}. "
-            "If the data folder has moved, pass --data."
+            f"None of {quantify(len(skipped), 'picture')} could be read, for example {name}: {reason}."
+            + (" If the data folder has moved, pass --data." if any(one.split for one in chosen) else "")
         )
     if plan.draw and len(entries) > plan.draw:
         watch.note(

@@ -136,12 +136,13 @@ def load_features(
         EnvironmentProblem: The disk is full.
     """
     rows = np.sort(np.random.default_rng(0).permutation(len(samples))[:limit])
-    key = f"{explained.features_key} {split} {limit}"
+    key = f"{explained.features_key} {split} {len(samples)} {limit}"
     path = folder / f"features-{split}.npz"
     found = read_features(path, key)
     if found is None:
         found = _compute(explained, samples, rows, key, f"features of {split}", watch)
-        write_features(found, path)
+        if len(found.sample_ids) == len(rows):  # what can't be read now may be there the next time
+            write_features(found, path)
     if len(samples) > len(rows):
         watch.note(f"Features of {len(rows):,} of {len(samples):,} {split} images, drawn at random.")
     return found

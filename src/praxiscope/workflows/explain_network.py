@@ -7,13 +7,12 @@ import importlib
 import importlib.util
 import io
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from praxiscope.data.images import ImageUnreadable
 from praxiscope.data.manifest import quantify
 from praxiscope.errors import DataError, UsageError
 from praxiscope.explaining.feature_file import FeatureTable
@@ -21,7 +20,7 @@ from praxiscope.explaining.findings import describe_findings
 from praxiscope.explaining.histograms import collect_histograms
 from praxiscope.explaining.index import FigureFile, add_to_index
 from praxiscope.explaining.kernels import collect_kernels
-from praxiscope.explaining.measure.masks import read_masks
+from praxiscope.explaining.measure.draw import add_masks, draw_samples
 from praxiscope.explaining.measure.methods import MeasurePlan, measure_methods
 from praxiscope.explaining.measure.reliance import measure_reliance
 from praxiscope.explaining.measure.samples import MeasuredSamples
@@ -35,15 +34,15 @@ from praxiscope.stats.projection import project_pca
 from praxiscope.training.watch import Watcher
 from praxiscope.workflows.explain_features import MAX_MAPPED, load_features
 from praxiscope.workflows.explain_samples import describe, write_figure
-from praxiscope.workflows.explain_subjects import (
-    Explained,
-    choose_random,
-    read_evaluated,
-    read_own_predictions,
-)
+from praxiscope.workflows.explain_subjects import Explained, read_own_predictions
 
 HISTOGRAM_SAMPLES, RELIANCE_SAMPLES = 64, 200
 """Samples that distributions are taken over; that reliance is measured on where no number is given."""
+
+_NO_MASKS = (
+    "--reliance needs to know where the actor is, and the data has no masks: name a folder of them "
+    "with --masks."
+)
 
 
 def draw_kernels(explained: Explained, folder: Path) -> None:
@@ -127,7 +126,7 @@ def draw_histograms(explained: Explained, folder: Path, *, seed: int, watch: Wat
     Raises:
         DataError: No image could be read.
     """
-    drawn = draw_sample(explained, HISTOGRAM_SAMPLES, seed=seed, watch=watch)
+    drawn = _draw_samples(explained, HISTOGRAM_SAMPLES, seed=seed, watch=watch)
     watch.phase("histograms", 0, 1)
     report = collect_histograms(explained.subject, drawn.images, drawn.targets)
     findings = describe_findings(report)
@@ -144,6 +143,19 @@ def draw_histograms(explained: Explained, folder: Path, *, seed: int, watch: Wat
     add_to_index(folder, figures=[figure], sentences=said, about=describe(explained))
 
 
+def require_masks(explained: Explained, masks: Path | str | None) -> None:
+    """Refuse to measure reliance without masks, before an hour's work rather than after it.
+
+    Raises:
+        UsageError: There is no such folder of masks; none is named, and no sample of the split has one.
+    """
+    if masks is not None:
+        if not Path(masks).expanduser().is_dir():
+            raise UsageError(f"There is no folder of masks at {masks}.")
+    elif not any(explained.manifest.usable(explained.split)["mask"].to_pylist()):
+        raise UsageError(_NO_MASKS)
+
+
 def measure_network(  # noqa: PLR0913 - one parameter a flag
     explained: Explained,
     methods: Sequence[Method],
@@ -158,7 +170,7 @@ def measure_network(  # noqa: PLR0913 - one parameter a flag
 ) -> None:
     """Measure the methods on samples of the split, and the network's reliance on the background.
 
-    Writes ``measured.json``. What is not measured this time stays as it was measured before.
+    Writes ``measured.json``. What is not measured this time stays as it was measured before on these weights.
 
     Args:
         explained: The run.
@@ -175,15 +187,15 @@ def measure_network(  # noqa: PLR0913 - one parameter a flag
         UsageError: Reliance is asked for and there are no masks, or no such folder.
         DataError: No image could be read, or a mask is damaged.
     """
-    drawn = draw_sample(explained, count or RELIANCE_SAMPLES, seed=seed, watch=watch)
-    samples = _add_masks(explained, drawn, masks, watch)
+    drawn = _draw_samples(explained, count or RELIANCE_SAMPLES, seed=seed, watch=watch)
+    place = None if masks is None else Path(masks).expanduser()
+    samples, found_masks = add_masks(drawn, explained.manifest, explained.transform, place)
+    if found_masks is not None:
+        watch.note(found_masks.describe())
     if reliance and samples.masks is None:
-        raise UsageError(
-            "--reliance needs to know where the actor is, and the data has no masks: name a folder of them "
-            "with --masks."
-        )
+        raise UsageError(_NO_MASKS)
     path = folder / MEASURED
-    content = atomic.read_json(path) if path.is_file() else {}
+    content = _read_measured(path, explained.weights_sha256, watch)
     if count:
         found = measure_methods(
             explained.subject,
@@ -203,44 +215,33 @@ def measure_network(  # noqa: PLR0913 - one parameter a flag
     add_to_index(folder, about=describe(explained))
 
 
-def draw_sample(explained: Explained, count: int, *, seed: int, watch: Watcher) -> MeasuredSamples:
-    """Draw samples of the split and read the pixels that the network sees.
+def _read_measured(path: Path, weights_sha256: str, watch: Watcher) -> dict[str, Any]:
+    """Return what was measured before; nothing where it was of other weights."""
+    if not path.is_file():
+        return {}
+    content = atomic.read_json(path)
+    if content.get("weights_sha256") == weights_sha256:
+        return content
+    watch.note(f"{path.name} was measured on other weights (the run was trained on): it is replaced.")
+    return {}
+
+
+def _draw_samples(explained: Explained, count: int, *, seed: int, watch: Watcher) -> MeasuredSamples:
+    """Draw samples of the split as the network sees them, and say what couldn't be read.
 
     Raises:
         DataError: None could be read.
     """
-    chosen = choose_random(explained, count, seed=seed, without=set())
-    kept, images = [], []
-    for done, one in enumerate(chosen, start=1):
-        try:
-            images.append(read_evaluated(explained, one))
-        except ImageUnreadable as problem:
-            watch.note(f"Skipped: {one.sample_id}: {problem.reason}")
-            continue
-        kept.append(one)
-        watch.phase("reading samples", done, len(chosen))
-    if not kept:
-        raise DataError(
-            f"None of {quantify(len(chosen), 'sample')} of {explained.split} could be read. If the data "
-            "folder has moved, pass --data."
-        )
-    table = explained.manifest.table
-    groups = dict(zip(table["sample_id"].to_pylist(), table["group"].to_pylist(), strict=True))
-    return MeasuredSamples(
-        images=np.stack(images),
-        targets=np.array([one.target for one in kept], dtype=np.int64),
-        sample_ids=tuple(one.sample_id for one in kept),
-        groups=tuple(groups[one.sample_id] for one in kept),
+    drawn = draw_samples(
+        explained.manifest,
+        explained.samples,
+        explained.transform,
         split=explained.split,
+        count=count,
+        seed=seed,
+        max_pixels=explained.recipe.loader.max_pixels,
+        watch=watch.phase,
     )
-
-
-def _add_masks(
-    explained: Explained, samples: MeasuredSamples, masks: Path | str | None, watch: Watcher
-) -> MeasuredSamples:
-    place = None if masks is None else Path(masks).expanduser()
-    found = read_masks(explained.manifest, samples.sample_ids, explained.transform, folder=place)
-    if found is None:
-        return samples
-    watch.note(found.describe())
-    return replace(samples, masks=found.masks)
+    for sample_id, reason in drawn.skipped:
+        watch.note(f"Skipped: {sample_id}: {reason}")
+    return drawn.samples

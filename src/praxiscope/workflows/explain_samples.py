@@ -23,23 +23,24 @@ from praxiscope.explaining.index import (
     clean_name,
     name_folder,
 )
-from praxiscope.explaining.layers import choose_layers, find_layer, list_layers
+from praxiscope.explaining.layers import choose_layers, list_layers
 from praxiscope.explaining.saliency.catalog import Method, find_methods
 from praxiscope.explaining.saliency.compute import compute_maps
-from praxiscope.explaining.saliency.target import choose_target_layer
+from praxiscope.explaining.saliency.target import choose_target_use, describe_coarse, find_target_use
 from praxiscope.reporting.explanations.activations import plot_activations
 from praxiscope.reporting.explanations.flow import plot_flow
 from praxiscope.reporting.explanations.saliency import choose_scale, draw_saliency
 from praxiscope.reporting.figures import save_figure
 from praxiscope.runs import atomic
 from praxiscope.stats.calibration import compute_softmax
+from praxiscope.training.watch import Watcher
 from praxiscope.workflows.explain_features import Library
 from praxiscope.workflows.explain_subjects import Explained, Seen
 
 _LAYERS = 3
 _TOP = 5
-_CLASS_BLIND = frozenset({"eigencam", "rollout", "random"})
-"""Methods whose map doesn't depend on the class: a second one for the true class would be the same."""
+_ENCODINGS: dict[str, dict[str, int]] = {"JPEG": {"quality": 88}, "PNG": {"compress_level": 3}}
+"""A map's PNG takes 26 ms at level 3 and 74 ms at Pillow's usual 6, for 7 % more bytes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,9 +109,11 @@ class RoleMaps:
 
 
 def choose_looks(
-    explained: Explained, methods: Sequence[str] | None, layers: Sequence[str] | None
+    explained: Explained, methods: Sequence[str] | None, layers: Sequence[str] | None, watch: Watcher
 ) -> tuple[Look, ...]:
     """Return every pair of a method and a layer; methods that need no layer once.
+
+    A layer whose map is too coarse to point is used, and noted.
 
     Raises:
         UsageError: Unknown method or layer; layers named where no method needs one.
@@ -122,7 +125,7 @@ def choose_looks(
             f"--layer {', '.join(layers)}: none of the methods {', '.join(each.name for each in found)} "
             "looks at a single layer; leave it out."
         )
-    named = _choose_layer_names(explained, layers) if needing else []
+    named = _choose_layer_names(explained, layers, watch) if needing else []
     return tuple(
         Look(method=method, layer=layer)
         for method in found
@@ -178,15 +181,19 @@ def write_figure(figure: Figure, path: Path) -> None:
         save_figure(figure, aside)
 
 
-def _choose_layer_names(explained: Explained, layers: Sequence[str] | None) -> list[str]:
+def _choose_layer_names(explained: Explained, layers: Sequence[str] | None, watch: Watcher) -> list[str]:
     subject = explained.subject
     uses = list_layers(subject.module, subject.make_example())
-    if layers:
-        return list(dict.fromkeys(find_layer(uses, name).name for name in layers))
-    usual = choose_target_layer(subject)
+    usual = choose_target_use(subject, uses)
+    named = [find_target_use(subject, uses, name) for name in dict.fromkeys(layers or ())]
+    for use in named or [usual]:
+        if (warning := describe_coarse(uses, use)) is not None:
+            watch.note(warning)
+    if named:
+        return [use.name for use in named]
     order = {use.name: place for place, use in enumerate(uses)}
-    before = [use.name for use in choose_layers(uses, subject.family) if order[use.name] < order[usual]]
-    return [usual, *reversed(before[-(_LAYERS - 1) :])]
+    before = [use.name for use in choose_layers(uses, subject.family) if order[use.name] < order[usual.name]]
+    return [usual.name, *reversed(before[-(_LAYERS - 1) :])]
 
 
 def _start_entry(explained: Explained, seen: Seen, answers: Answers, row: int, plan: Plan) -> Entry:
@@ -222,7 +229,7 @@ def _compute_roles(
     rows, classes = list(range(len(images))), answers.preds.tolist()
     roles: list[Role] = ["predicted"] * len(rows)
     for row, target in enumerate(answers.targets):
-        if target is not None and target != answers.preds[row] and look.method.name not in _CLASS_BLIND:
+        if target is not None and target != answers.preds[row] and not look.method.class_blind:
             rows.append(row)
             classes.append(target)
             roles.append("true")
@@ -254,7 +261,7 @@ def _write_maps(
             signed=look.method.signed,
             layer=look.layer,
             role=role,
-            target=None if look.method.name in _CLASS_BLIND else explained.subject.names[target],
+            target=None if look.method.class_blind else explained.subject.names[target],
             low=float(values.min()),
             high=float(values.max()),
             values=f"{stem}.npy",
@@ -342,4 +349,4 @@ def _find_neighbours(
 
 def _save(picture: Image.Image, path: Path, kind: str) -> None:
     with atomic.replacing(path) as aside:
-        picture.save(aside, format=kind, **({"quality": 88} if kind == "JPEG" else {}))
+        picture.save(aside, format=kind, **_ENCODINGS[kind])

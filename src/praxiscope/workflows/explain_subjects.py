@@ -12,7 +12,6 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from praxiscope.data.images import IMAGE_SUFFIXES
 from praxiscope.data.loader import SampleSet, build_sample_set
 from praxiscope.data.manifest import Manifest, quantify, read_manifest
 from praxiscope.data.media import decode_sample
@@ -137,14 +136,16 @@ def open_explained(
     runtime = choose_stored_runtime(run_json["environment"], built, device)
     if recipe.evaluate.flip:
         watch.note("evaluate.flip is on: explanations are of the image alone, not of its mirror image too.")
+    spec = build_input_spec(built, recipe, evaluation=True)
+    label = f"{run.path.parent.name}/{run.run_id}"
     return Explained(
         run=run,
-        subject=build_subject(built, runtime, samples.names, f"{run.path.parent.name}/{run.run_id}"),
+        subject=build_subject(built, runtime, samples.names, label, img_size=spec.img_size),
         samples=samples,
         split=split,
         recipe=recipe,
         manifest=manifest,
-        transform=EvalTransform(spec=build_input_spec(built, recipe, evaluation=True)),
+        transform=EvalTransform(spec=spec),
         epoch=epoch,
         weights_sha256=weights_sha256,
     )
@@ -279,16 +280,14 @@ def read_picture(explained: Explained, chosen: Chosen) -> Seen:
 
 def find_crop(size: tuple[int, int], transform: EvalTransform) -> Crop:
     """Return where the evaluated square lies in a picture of (width, height) pixels."""
-    width, height = size
-    spec = transform.spec
-    side = min(width, height) * spec.img_size / spec.resize_size
+    left, top, right, _ = transform.find_box(size)
     return Crop(
-        width=width,
-        height=height,
-        left=(width - side) / 2,
-        top=(height - side) / 2,
-        side=side,
-        img_size=spec.img_size,
+        width=size[0],
+        height=size[1],
+        left=left,
+        top=top,
+        side=right - left,
+        img_size=transform.spec.img_size,
     )
 
 
@@ -321,7 +320,7 @@ def _require_picture(name: str, ids: Sequence[str]) -> Path:
     if path.suffix.lower() in VIDEO_SUFFIXES:
         raise UsageError(
             f"'{name}' is a video; explain doesn't look at videos yet. Cut frames out of it and name those "
-            f"({', '.join(sorted(IMAGE_SUFFIXES)[:4])} ...)."
+            "(.jpg, .png, .webp ...)."
         )
     return path
 

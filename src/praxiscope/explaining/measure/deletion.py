@@ -93,7 +93,13 @@ def prepare_canvas(
         batch_size: Images in one forward pass.
     """
     sigma = images.shape[1] * BLUR_SHARE
-    blurred = np.stack([gaussian_filter(image, (sigma, sigma, 0)) for image in images])
+    # In float: on uint8 the filter cuts off after each axis, which darkens by a grey level.
+    blurred = np.stack(
+        [
+            gaussian_filter(image, (sigma, sigma, 0), output=np.float32).round().astype(np.uint8)
+            for image in images
+        ]
+    )
     colour = images.mean(axis=(0, 1, 2)).round().astype(np.uint8)
     plain = np.broadcast_to(colour, (1, *images.shape[1:])).copy()
     ends = [

@@ -23,8 +23,9 @@ from praxiscope.explaining.measure.samples import Classes, Images, Maps, Measure
 from praxiscope.explaining.measure.sanity import DEFAULT_DEPTHS, Explain, check_sanity
 from praxiscope.explaining.saliency.catalog import find_methods
 from praxiscope.explaining.saliency.compute import compute_maps
-from praxiscope.explaining.saliency.target import choose_target_layer
+from praxiscope.explaining.saliency.target import choose_target_layer, describe_coarse
 from praxiscope.explaining.subject import Subject
+from praxiscope.models.layer_uses import list_layers
 from praxiscope.stats.bootstrap import bootstrap_means, code_groups
 from praxiscope.stats.intervals import Interval
 
@@ -52,7 +53,8 @@ class MeasurePlan:
     batch_size: int = 32
     """Images in one pass."""
     sanity_samples: int = 32
-    """Samples of the sanity check, the first ones; 0 leaves it out."""
+    """Samples of the sanity check, at even distances (in order of ids the first ones would be of one class);
+    0 leaves it out."""
     sanity_depths: int = DEFAULT_DEPTHS
     resamples: int = 2000
     seed: int = 0
@@ -228,12 +230,13 @@ def _check(
     count = min(plan.sanity_samples, len(samples.images))
     if not count or not explainers:
         return {}
+    rows = np.linspace(0, len(samples.images) - 1, count).round().astype(np.int64)
     found = check_sanity(
         subject,
         [explainer.explain for explainer in explainers],
-        samples.images[:count],
-        targets[:count],
-        samples.groups[:count],
+        samples.images[rows],
+        targets[rows],
+        [samples.groups[row] for row in rows],
         depths=plan.sanity_depths,
         seed=plan.seed,
     )
@@ -281,11 +284,23 @@ def _summarize(
         random=measures[-1],
         pairs=ranking.pairs,
         best=ranking.best,
-        ranking=ranking.sentences,
+        ranking=(*ranking.sentences, *_describe_layers(subject, samples, measures)),
         mask_reference=None if places is None else _describe_places(places, samples, plan),
         baseline=BASELINE,
         rules={**RULES, "steps": f"{plan.steps} equal steps over at most 28 x 28 cells."},
     )
+
+
+def _describe_layers(
+    subject: Subject, samples: MeasuredSamples, measures: Sequence[MethodMeasure]
+) -> list[str]:
+    """Warn of each layer whose map is too coarse to point."""
+    named = {each.layer for each in measures} - {None}
+    if not named:
+        return []
+    uses = list_layers(subject.module, subject.prepare(samples.images[:1]))
+    found = [describe_coarse(uses, use) for use in uses if use.name in named and use.grid is not None]
+    return [warning for warning in found if warning is not None]
 
 
 def _describe(

@@ -9,12 +9,14 @@ from itertools import combinations
 import numpy as np
 import numpy.typing as npt
 
+from praxiscope.data.manifest import quantify
 from praxiscope.explaining.measure.result import PairDifference, Sanity
 from praxiscope.stats.bootstrap import bootstrap_means, code_groups
 from praxiscope.stats.paired import ALPHA, compare_replicates
 from praxiscope.stats.significance import adjust_holm
 
 RANDOM = "random"
+_BASIS = "by insertion minus deletion on {}"
 FloatArray = npt.NDArray[np.float64]
 
 
@@ -58,7 +60,9 @@ def rank_methods(
     useful = [name for name in others if name in better[RANDOM]]
     sound = [name for name in useful if not _fails(sanity.get(name))]
     best = tuple(name for name in sound if not better[name] & set(sound))
-    sentences = [_tell_best(best, useful, others, len(groups), cost_ms)]
+    equals = [name for name in others if best and name not in best and best[0] not in better[name]]
+    advice = _tell_best(best, useful, others, equals, basis=_BASIS.format(quantify(len(groups), "sample")))
+    sentences = [advice if not best else f"{advice}{_tell_cost(best, cost_ms)}{_tell_doubt(best, sanity)}."]
     sentences += [
         f"{name}: {found.sentence}"
         for name in others
@@ -111,10 +115,11 @@ def _tell_best(
     best: Sequence[str],
     useful: Sequence[str],
     others: Sequence[str],
-    count: int,
-    cost_ms: Mapping[str, float],
+    equals: Sequence[str],
+    *,
+    basis: str,
 ) -> str:
-    basis = f"by insertion minus deletion on {count} samples"
+    """Say which to trust; where there is one, without the full stop, as cost and doubt follow."""
     if not others:
         return "No method was measured but the random map."
     if not useful:
@@ -124,12 +129,26 @@ def _tell_best(
         failed = ", ".join(useful)
         return f"What beats a random map here ({failed}) fails the sanity check: trust none of these maps."
     if len(best) == 1:
-        return f"Trust {best[0]} for this model and these data: better than a random map, and best {basis}."
+        text = f"Trust {best[0]} for this model and these data: better than a random map"
+        if not equals:
+            return f"{text}, and best {basis}"
+        return f"{text} {basis}, though not told apart as better than {_join(equals)}"
+    return f"{_join(best)} can't be told apart and are better than a random map ({basis})"
+
+
+def _tell_cost(best: Sequence[str], cost_ms: Mapping[str, float]) -> str:
+    if len(best) == 1:
+        return ""
     cheapest = min(best, key=lambda name: cost_ms[name])
-    return (
-        f"{_join(best)} can't be told apart and are better than a random map ({basis}); "
-        f"the cheapest of them is {cheapest} at {cost_ms[cheapest]:.3g} ms an image."
-    )
+    return f"; the cheapest of them is {cheapest} at {cost_ms[cheapest]:.3g} ms an image"
+
+
+def _tell_doubt(best: Sequence[str], sanity: Mapping[str, Sanity | None]) -> str:
+    """Say of which of the best it isn't known that their maps go with the weights."""
+    unsure = [name for name in best if (found := sanity.get(name)) and found.verdict == "undecided"]
+    unchecked = [name for name in best if sanity.get(name) is None]
+    text = f"; but the sanity check of {_join(unsure)} is undecided" if unsure else ""
+    return f"{text}; the sanity check was left out" if unchecked else text
 
 
 def _tell_useless(name: str, better: set[str]) -> str:
@@ -139,4 +158,4 @@ def _tell_useless(name: str, better: set[str]) -> str:
 
 
 def _join(names: Sequence[str]) -> str:
-    return f"{', '.join(names[:-1])} and {names[-1]}"
+    return " and ".join(part for part in (", ".join(names[:-1]), names[-1]) if part)

@@ -78,10 +78,10 @@ def judge_sanity(layers: tuple[str, ...], values: tuple[tuple[float, float, floa
     value, low, high = values[-1]
     left = f"with all weights shuffled, their rank correlation with the original maps is {value:.2f}"
     rule = f"the threshold is {THRESHOLD}"
-    if np.isnan(low):
-        low = high = value
     verdict: Verdict
-    if high < THRESHOLD:
+    if np.isnan(low):
+        verdict, sentence = "undecided", f"{left}, on one group of samples, so without interval; {rule}."
+    elif high < THRESHOLD:
         verdict, sentence = "passes", f"its maps go with the weights: {left} ({rule})."
     elif low >= THRESHOLD:
         verdict, sentence = "fails", f"its maps show the image, not the network: {left} ({rule})."

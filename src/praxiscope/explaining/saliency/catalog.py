@@ -29,6 +29,8 @@ class Method:
     """Whether it looks at one layer, which can be chosen."""
     signed: bool
     """Whether values below zero mean evidence against the class; the others' values are never negative."""
+    class_blind: bool
+    """Whether the map is the same for every class."""
 
 
 METHODS: tuple[Method, ...] = (
@@ -40,6 +42,7 @@ METHODS: tuple[Method, ...] = (
         default_for=_ALL,
         needs_layer=True,
         signed=False,
+        class_blind=False,
     ),
     Method(
         name="gradcam++",
@@ -49,6 +52,7 @@ METHODS: tuple[Method, ...] = (
         default_for=("cnn", "other"),
         needs_layer=True,
         signed=False,
+        class_blind=False,
     ),
     Method(
         name="eigencam",
@@ -58,6 +62,7 @@ METHODS: tuple[Method, ...] = (
         default_for=("cnn", "other"),
         needs_layer=True,
         signed=False,
+        class_blind=True,
     ),
     Method(
         name="rollout",
@@ -67,6 +72,7 @@ METHODS: tuple[Method, ...] = (
         default_for=("vit",),
         needs_layer=False,
         signed=False,
+        class_blind=True,
     ),
     Method(
         name="attention-gradient",
@@ -76,6 +82,7 @@ METHODS: tuple[Method, ...] = (
         default_for=("vit",),
         needs_layer=False,
         signed=False,
+        class_blind=False,
     ),
     Method(
         name="integrated-gradients",
@@ -85,6 +92,7 @@ METHODS: tuple[Method, ...] = (
         default_for=(),
         needs_layer=False,
         signed=True,
+        class_blind=False,
     ),
     Method(
         name="occlusion",
@@ -94,6 +102,7 @@ METHODS: tuple[Method, ...] = (
         default_for=(),
         needs_layer=False,
         signed=True,
+        class_blind=False,
     ),
     Method(
         name="random",
@@ -103,6 +112,7 @@ METHODS: tuple[Method, ...] = (
         default_for=(),
         needs_layer=False,
         signed=False,
+        class_blind=True,
     ),
 )
 

@@ -13,6 +13,9 @@ from praxiscope.explaining.subject import Subject
 from praxiscope.models.layer_uses import LayerUse, find_kind, list_layers
 from praxiscope.models.state import is_under
 
+MIN_CELLS = 5
+"""Cells a side below which a map can hardly point: of 4 x 4 each covers a sixteenth of the image."""
+
 
 def choose_target_layer(subject: Subject) -> str:
     """Return the layer whose map is usually explained.
@@ -65,6 +68,29 @@ def find_target_use(subject: Subject, uses: tuple[LayerUse, ...], layer: str | N
             f"choose a layer with one, as '{choose_target_use(subject, uses).name}'."
         )
     return use
+
+
+def describe_coarse(uses: tuple[LayerUse, ...], use: LayerUse) -> str | None:
+    """Return a warning where a layer's map has fewer than 5 x 5 cells, with a layer that is finer; else None.
+
+    Args:
+        uses: All of the network's.
+        use: One that has a map.
+    """
+    assert use.grid is not None
+    if min(use.grid) >= MIN_CELLS:
+        return None
+    finer = [each for each in uses if _has_map(each) and each.grid and min(each.grid) >= MIN_CELLS]
+    named = find_backbone_end(finer)
+    advice = (
+        f"look at an earlier layer too: --layer {named.name} has {named.grid[0]} x {named.grid[1]}."
+        if named is not None and named.grid is not None
+        else "give the network larger images."
+    )
+    return (
+        f"A map at {use.name} has only {use.grid[0]} x {use.grid[1]} cells, too few to point at anything; "
+        f"{advice}"
+    )
 
 
 @contextlib.contextmanager

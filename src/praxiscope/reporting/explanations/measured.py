@@ -46,6 +46,8 @@ class ClassRow:
     name: str
     support: int
     score: str
+    reason: str
+    """Why there is no score; empty where there is one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,7 +108,8 @@ def build_measured(content: Mapping[str, Any]) -> MeasuredView:
             ClassRow(
                 name=one["name"],
                 support=one["support"],
-                score=format_score(one["background"]["score"]) or str(one["background"]["reason"]),
+                score=format_score(one["background"]["score"]),
+                reason="" if format_score(one["background"]["score"]) else str(one["background"]["reason"]),
             )
             for one in reliance.get("per_class", ())
         ),

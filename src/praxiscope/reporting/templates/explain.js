@@ -40,9 +40,15 @@
       sample.hidden = sample.id !== sampleSelect.value;
       const list = sample.querySelector(".looks");
       list.classList.toggle("one", !isAll());
+      let shown = 0;
       list.querySelectorAll(".look").forEach((look) => {
         look.hidden = !isAll() && look.dataset.key !== layerSelect.value;
+        shown += look.hidden ? 0 : 1;
       });
+      // Samples explained at another time may have other methods and layers.
+      const absent = sample.querySelector("[data-absent]");
+      absent.hidden = shown > 0;
+      absent.textContent = `This sample has no map by ${methodSelect.value} at this layer. "All maps" shows those it has.`;
     });
     document.getElementById("before").disabled = sampleSelect.selectedIndex === 0;
     document.getElementById("after").disabled = sampleSelect.selectedIndex === samples.length - 1;
