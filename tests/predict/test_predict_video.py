@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from video_files import draw_frame, read_level, turn_display, write_video
 
+from praxiscope.data.video import Sampling, VideoUnreadable, count_frames, read_frames
 from praxiscope.errors import EnvironmentProblem, UsageError
 from praxiscope.prediction import camera
 from praxiscope.prediction.camera import CameraAddress, find_addresses, read_camera
-from praxiscope.data.video import Sampling, VideoUnreadable, count_frames, read_frames
 from praxiscope.prediction.video_writer import VideoWriter
 
 

@@ -18,12 +18,12 @@ from video_files import write_video
 
 from praxiscope.cli.main import main
 from praxiscope.data.images import read_image
+from praxiscope.data.video import Sampling, read_frames
 from praxiscope.errors import DataError, IntegrityError, Interrupted, UsageError
 from praxiscope.evaluation.predictions import read_predictions
 from praxiscope.prediction.predictors import Network
 from praxiscope.prediction.sources import Item
 from praxiscope.prediction.stream import Failure, StreamSettings, predict_items
-from praxiscope.data.video import Sampling, read_frames
 from praxiscope.training.watch import Silent
 from praxiscope.workflows.predict import PredictSettings, open_predictor, predict
 from trained_pair import NAMES, TrainedPair
