@@ -127,6 +127,7 @@ def open_explained(
         raise UsageError(f"--split '{split}': choose one of {', '.join(SPLITS)}.")
     tune_allocator()
     recipe, manifest = load_recipe(run.recipe), read_manifest(run.manifest)
+    manifest.require_images("praxiscope explain")
     if data is not None or manifest.root.is_dir():
         manifest = manifest.with_root(Path(data).expanduser() if data is not None else manifest.root)
     run_json = run.read_run_json()

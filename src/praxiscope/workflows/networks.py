@@ -21,6 +21,7 @@ def open_run(run: RunDir, *, device: str | None, batch_size: int | None, watch: 
     """
     tune_allocator()
     recipe, manifest = load_recipe(run.recipe), read_manifest(run.manifest)
+    manifest.require_images("praxiscope predict and cascade")
     built = load_best(run, recipe, manifest, watch)
     return build_network(
         built,

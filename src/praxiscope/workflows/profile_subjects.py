@@ -126,6 +126,7 @@ def open_run(run: RunDir, plan: Plan, *, label: str, data: Path | None, watch: W
     """
     recipe, manifest = load_recipe(run.recipe), read_manifest(run.manifest)
     manifest = manifest.with_root(data if data is not None else manifest.root)
+    manifest.require_images("praxiscope profile")
     built = load_best(run, recipe, manifest, watch)
     without = run.read_run_json().get("quarantined", [])
     samples = build_sample_set(manifest, plan.split, without=without)

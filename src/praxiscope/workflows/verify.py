@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from praxiscope.data.audit import verify_files
+from praxiscope.data.clips.audit import verify_clips
 from praxiscope.data.manifest import read_manifest
 from praxiscope.errors import DataError, IntegrityError, UsageError
 from praxiscope.evaluation.groups import restore_class_groups
@@ -104,7 +105,8 @@ def _check_data(
     except UsageError as gone:
         yield Check(name="data files", problems=(str(gone),), detail="")
         return
-    changed = verify_files(manifest, progress=progress)
+    look = verify_clips if manifest.holds_clips else verify_files
+    changed = look(manifest, progress=progress)
     count = manifest.usable(None).num_rows
     yield Check(name="data files", problems=tuple(changed), detail=f"{count} samples by sha256")
 

@@ -8,10 +8,11 @@ large data set would take hours. Its perceptual hash is that of its middle frame
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -20,6 +21,7 @@ from praxiscope.data.clips.frames import list_frames, read_frames
 from praxiscope.data.clips.probe import probe_video
 from praxiscope.data.clips.spans import Span
 from praxiscope.data.fingerprint import Fingerprint, Unreadable, hash_file, take_fingerprint
+from praxiscope.data.manifest import Manifest
 from praxiscope.data.images import DEFAULT_MAX_PIXELS, ImageUnreadable
 from praxiscope.data.sources.listing import Sample
 
@@ -99,8 +101,41 @@ def _identify(source: Path, span: Span) -> str:
         digest.update(f"{hash_file(source)} {span.first} {span.count}".encode())
         return digest.hexdigest()
     files = list_frames(source)[span.first : span.first + span.count]
+    if not files:
+        raise FileNotFoundError(source)
     for file in files:
         digest.update(f"{file.name} {file.stat().st_size}\n".encode())
     for place in sorted({0, len(files) // 2, len(files) - 1}):
         digest.update(files[place].read_bytes())
     return digest.hexdigest()
+
+
+def verify_clips(manifest: Manifest, *, progress: Progress | None = None) -> list[str]:
+    """Compute every usable clip's identity again and compare it with the manifest.
+
+    Args:
+        manifest: What the clips were.
+        progress: Told ``("verify", done, total)``.
+
+    Returns:
+        One line per clip that is gone, unreadable or other than it was, sorted by sample id.
+    """
+    rows = manifest.usable(None).to_pylist()
+    lines: list[str] = []
+    with ThreadPoolExecutor(count_workers()) as pool:
+        for done, line in enumerate(pool.map(lambda row: _compare(manifest.root, row), rows), start=1):
+            lines += [] if line is None else [line]
+            if progress is not None:
+                progress("verify", done, len(rows))
+    return lines
+
+
+def _compare(root: Path, row: Mapping[str, Any]) -> str | None:
+    name, expected = row["sample_id"], row["sha256"]
+    try:
+        actual = _identify(root / row["path"], Span(first=row["first_frame"], count=row["num_frames"]))
+    except FileNotFoundError:
+        return f"{name}: is gone"
+    except OSError as problem:
+        return f"{name}: can't be read ({problem.strerror})"
+    return None if actual == expected else f"{name}: changed (sha256 was {expected[:12]}, is {actual[:12]})"
