@@ -355,6 +355,7 @@ def test_masks_and_reliance(small_run, tmp_path):
     outcome = explain(run, reliance=True, measure=12, masks=masks, **settings)
     content = json.loads((run.explain / "measured.json").read_text(encoding="utf-8"))
     assert content["reliance"]["n"] + content["reliance"]["left_out"] >= 12
+    assert outcome.findings == (*content["ranking"], content["reliance"]["sentence"])
     text = read_page(outcome.page).section("methods")
     assert "Actor against background" in text
     assert "12 samples have a mask" in text

@@ -120,8 +120,8 @@ def _write_embedding(
     return FigureFile(kind="embedding", title=embedding.title, file=f"{stem}.png")
 
 
-def draw_histograms(explained: Explained, folder: Path, *, seed: int, watch: Watcher) -> None:
-    """Draw distributions of activations and gradients over a sample of the split, with what they say.
+def draw_histograms(explained: Explained, folder: Path, *, seed: int, watch: Watcher) -> tuple[str, ...]:
+    """Draw distributions of activations and gradients over a sample of the split; return what they say.
 
     Raises:
         DataError: No image could be read.
@@ -141,6 +141,7 @@ def draw_histograms(explained: Explained, folder: Path, *, seed: int, watch: Wat
     )
     said = findings or (f"Nothing is out of the ordinary in the layers, over {count} of {explained.split}.",)
     add_to_index(folder, figures=[figure], sentences=said, about=describe(explained))
+    return said
 
 
 def require_masks(explained: Explained, masks: Path | str | None) -> None:
@@ -167,7 +168,7 @@ def measure_network(  # noqa: PLR0913 - one parameter a flag
     reliance: bool,
     seed: int,
     watch: Watcher,
-) -> None:
+) -> tuple[str, ...]:
     """Measure the methods on samples of the split, and the network's reliance on the background.
 
     Writes ``measured.json``. What is not measured this time stays as it was measured before on these weights.
@@ -183,6 +184,9 @@ def measure_network(  # noqa: PLR0913 - one parameter a flag
         seed: Draws the samples.
         watch: Follows progress.
 
+    Returns:
+        What was found, in sentences.
+
     Raises:
         UsageError: Reliance is asked for and there are no masks, or no such folder.
         DataError: No image could be read, or a mask is damaged.
@@ -196,6 +200,7 @@ def measure_network(  # noqa: PLR0913 - one parameter a flag
         raise UsageError(_NO_MASKS)
     path = folder / MEASURED
     content = _read_measured(path, explained.weights_sha256, watch)
+    sentences: list[str] = []
     if count:
         found = measure_methods(
             explained.subject,
@@ -206,13 +211,16 @@ def measure_network(  # noqa: PLR0913 - one parameter a flag
             watch=watch.phase,
         )
         content = {**found.to_dict(), "reliance": content.get("reliance")}
+        sentences += content["ranking"]
     if reliance:
         watch.phase("reliance on the background", 0, 1)
         relied = measure_reliance(explained.subject, samples, seed=seed)
         content = {"schema": 1, **content, "reliance": relied.to_dict()}
+        sentences.append(content["reliance"]["sentence"])
     content.update(epoch=explained.epoch, weights_sha256=explained.weights_sha256)
     atomic.write_json(path, content)
     add_to_index(folder, about=describe(explained))
+    return tuple(sentences)
 
 
 def _read_measured(path: Path, weights_sha256: str, watch: Watcher) -> dict[str, Any]:
