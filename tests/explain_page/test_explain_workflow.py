@@ -376,7 +376,7 @@ def test_reliance_without_masks_is_refused_before_the_work(small_run, tmp_path):
 
 def test_methods_are_measured_at_one_layer_and_that_is_said(small_run, tmp_path, monkeypatch):
     run, watch = copy_run(small_run, tmp_path), Notes()
-    monkeypatch.setattr(explain_workflow, "measure_network", lambda *_, **__: None)
+    monkeypatch.setattr(explain_workflow, "measure_network", lambda *_, **__: ())
     settings = {"methods": ["gradcam"], "activations": False, "device": "cpu", "watch": watch}
     explain(run, measure=4, layers=["layer2", "layer3"], **settings)
     assert any(note.startswith("Methods are measured at layer2 only") for note in watch.notes)
