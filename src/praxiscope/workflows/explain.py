@@ -145,7 +145,7 @@ def explain(  # noqa: PLR0913 - one parameter a flag
     )
     entries, skipped = _explain_all(explained, chosen, plan, watch)
     if activations:
-        draw_kernels(explained, folder)
+        draw_kernels(explained, folder, layers or ())
     if embedding:
         draw_embedding(explained, folder, watch)
     findings: tuple[str, ...] = ()

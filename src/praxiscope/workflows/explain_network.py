@@ -18,8 +18,8 @@ from praxiscope.errors import DataError, UsageError
 from praxiscope.explaining.feature_file import FeatureTable
 from praxiscope.explaining.findings import describe_findings
 from praxiscope.explaining.histograms import collect_histograms
-from praxiscope.explaining.index import FigureFile, add_to_index
-from praxiscope.explaining.kernels import collect_kernels
+from praxiscope.explaining.index import FigureFile, add_to_index, clean_name
+from praxiscope.explaining.kernels import collect_kernels, list_convolutions
 from praxiscope.explaining.measure.draw import add_masks, draw_samples
 from praxiscope.explaining.measure.methods import MeasurePlan, measure_methods
 from praxiscope.explaining.measure.reliance import measure_reliance
@@ -45,12 +45,18 @@ _NO_MASKS = (
 )
 
 
-def draw_kernels(explained: Explained, folder: Path) -> None:
-    """Draw well-chosen kernels of the network, once for each epoch."""
-    kernels = collect_kernels(explained.subject.module)
+def draw_kernels(explained: Explained, folder: Path, layers: Sequence[str] = ()) -> None:
+    """Draw kernels once for each epoch: of the convolutions among `layers`, well-chosen ones without any."""
+    module = explained.subject.module
+    convolutions = list_convolutions(module)
+    named = [name for name in layers if name in convolutions]
+    kernels = collect_kernels(module, named or None)
     if not kernels:
         return
-    figure = FigureFile(kind="kernels", title="Kernels", file=f"epoch{explained.epoch:02d}-kernels.png")
+    title, stem = "Kernels", f"epoch{explained.epoch:02d}-kernels"
+    if named:
+        title, stem = f"Kernels of {', '.join(named)}", f"{stem}-{clean_name('-'.join(named))}"
+    figure = FigureFile(kind="kernels", title=title, file=f"{stem}.png")
     if not (folder / figure.file).is_file():
         write_figure(plot_kernels(kernels), folder / figure.file)
     add_to_index(folder, figures=[figure], about=describe(explained))
