@@ -69,10 +69,10 @@ def test_the_best_recipe_of_a_model_by_its_name_or_the_recipes(tmp_path):
     recipe = load_recipe({"name": "mine", "model": {"name": "test_vit"}, "data": {"val_fraction": 0.3}})
     mine.write_text(dump_recipe(recipe), encoding="utf-8")
     chosen = choose_contestants(
-        ["resnet18", "demo-vit", str(mine)], mode="best-recipe", overrides={"seed": 3}
+        ["resnet18-small-half", "demo-vit", str(mine)], mode="best-recipe", overrides={"seed": 3}
     )
-    assert [each.name for each in chosen] == ["har-resnet18", "demo-vit", "mine"]
-    assert chosen[0].recipe.train.lr == load_recipe("har-resnet18").train.lr
+    assert [each.name for each in chosen] == ["fashion-mnist-resnet18", "demo-vit", "mine"]
+    assert chosen[0].recipe.train.lr == load_recipe("fashion-mnist-resnet18").train.lr
     assert all(each.recipe.data == chosen[0].recipe.data for each in chosen), "the same samples for all"
     assert {each.recipe.data.val_fraction for each in chosen} == {0.1}
     assert {each.recipe.seed for each in chosen} == {3}

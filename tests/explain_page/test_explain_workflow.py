@@ -19,8 +19,10 @@ from praxiscope.errors import DataError, EnvironmentProblem, IntegrityError, Usa
 from praxiscope.evaluation.predictions import read_predictions
 from praxiscope.explaining.index import read_index
 from praxiscope.recipe.load import load_recipe
+from praxiscope.training.watch import Silent
 from praxiscope.workflows import explain_features, explain_samples
 from praxiscope.workflows.explain import explain
+from praxiscope.workflows.explain_network import draw_kernels
 from praxiscope.workflows.explain_subjects import open_explained
 
 explain_workflow = importlib.import_module("praxiscope.workflows.explain")
@@ -355,6 +357,7 @@ def test_masks_and_reliance(small_run, tmp_path):
     outcome = explain(run, reliance=True, measure=12, masks=masks, **settings)
     content = json.loads((run.explain / "measured.json").read_text(encoding="utf-8"))
     assert content["reliance"]["n"] + content["reliance"]["left_out"] >= 12
+    assert outcome.findings == (*content["ranking"], content["reliance"]["sentence"])
     text = read_page(outcome.page).section("methods")
     assert "Actor against background" in text
     assert "12 samples have a mask" in text
@@ -375,10 +378,22 @@ def test_reliance_without_masks_is_refused_before_the_work(small_run, tmp_path):
 
 def test_methods_are_measured_at_one_layer_and_that_is_said(small_run, tmp_path, monkeypatch):
     run, watch = copy_run(small_run, tmp_path), Notes()
-    monkeypatch.setattr(explain_workflow, "measure_network", lambda *_, **__: None)
+    monkeypatch.setattr(explain_workflow, "measure_network", lambda *_, **__: ())
     settings = {"methods": ["gradcam"], "activations": False, "device": "cpu", "watch": watch}
     explain(run, measure=4, layers=["layer2", "layer3"], **settings)
     assert any(note.startswith("Methods are measured at layer2 only") for note in watch.notes)
+
+
+def test_kernels_are_those_of_the_convolutions_that_were_named(small_run, tmp_path):
+    run = copy_run(small_run, tmp_path)
+    explained = open_explained(run, device="cpu", data=None, split="test", watch=Silent())
+    folder = tmp_path / "kernels"
+    folder.mkdir()
+    draw_kernels(explained, folder, ["layer2.0.conv1", "layer3"])
+    draw_kernels(explained, folder)
+    drawn = sorted(path.name.partition("-")[2] for path in folder.glob("*.png"))
+    assert drawn == ["kernels-layer2-0-conv1.png", "kernels.png"]
+    assert {figure.title for figure in read_index(folder).figures} == {"Kernels", "Kernels of layer2.0.conv1"}
 
 
 def test_a_folder_that_cannot_be_written_is_refused_before_the_work(small_run, tmp_path, monkeypatch):

@@ -93,7 +93,10 @@ def explain(  # noqa: PLR0913, PLR0917 - one parameter a flag
             watch=display,
         )
     skipped = f"; {quantify(len(outcome.skipped), 'picture')} could not be read" if outcome.skipped else ""
-    typer.echo(f"Explained {quantify(len(outcome.entries), 'sample')}{skipped}")
+    for sentence in outcome.findings:
+        typer.echo(sentence)
+    if outcome.entries or skipped:
+        typer.echo(f"Explained {quantify(len(outcome.entries), 'sample')}{skipped}")
     typer.echo(f"Page: {outcome.page}")
     if strict and outcome.skipped:
         named = "; ".join(f"{name} ({reason})" for name, reason in outcome.skipped[:3])

@@ -154,7 +154,7 @@ def name_folder(sample_id: str) -> str:
     """Return a folder's name that tells the sample, differs for each, and is a name on every system.
 
     >>> name_folder("test/clapping/Image_1.jpg")
-    'test-clapping-Image_1-c3ea95'
+    'test-clapping-Image_1-5fee35'
     """
     stem = sample_id.rsplit("/", 1)[-1].rpartition(".")[0]
     whole = sample_id[: len(sample_id) - len(sample_id.rsplit("/", 1)[-1]) + len(stem)] if stem else sample_id

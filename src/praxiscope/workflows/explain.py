@@ -51,6 +51,7 @@ class ExplainOutcome:
         page: ``index.html`` there.
         entries: the samples explained this time.
         skipped: (picture, reason) of what couldn't be read.
+        findings: what ``histograms``, ``measure`` and ``reliance`` found, in sentences.
     """
 
     run: RunDir
@@ -58,6 +59,7 @@ class ExplainOutcome:
     page: Path
     entries: tuple[Entry, ...]
     skipped: tuple[tuple[str, str], ...]
+    findings: tuple[str, ...]
 
 
 def explain(  # noqa: PLR0913 - one parameter a flag
@@ -143,13 +145,14 @@ def explain(  # noqa: PLR0913 - one parameter a flag
     )
     entries, skipped = _explain_all(explained, chosen, plan, watch)
     if activations:
-        draw_kernels(explained, folder)
+        draw_kernels(explained, folder, layers or ())
     if embedding:
         draw_embedding(explained, folder, watch)
+    findings: tuple[str, ...] = ()
     if histograms:
-        draw_histograms(explained, folder, seed=seed, watch=watch)
+        findings = draw_histograms(explained, folder, seed=seed, watch=watch)
     if measure or reliance:
-        measure_network(
+        findings += measure_network(
             explained,
             list(dict.fromkeys(look.method for look in looks)),
             folder,
@@ -161,7 +164,9 @@ def explain(  # noqa: PLR0913 - one parameter a flag
             watch=watch,
         )
     page = build_explain_pages(folder)
-    return ExplainOutcome(run=found, folder=folder, page=page, entries=entries, skipped=skipped)
+    return ExplainOutcome(
+        run=found, folder=folder, page=page, entries=entries, skipped=skipped, findings=findings
+    )
 
 
 def _make_folder(folder: Path) -> Path:

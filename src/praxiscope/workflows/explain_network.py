@@ -18,8 +18,8 @@ from praxiscope.errors import DataError, UsageError
 from praxiscope.explaining.feature_file import FeatureTable
 from praxiscope.explaining.findings import describe_findings
 from praxiscope.explaining.histograms import collect_histograms
-from praxiscope.explaining.index import FigureFile, add_to_index
-from praxiscope.explaining.kernels import collect_kernels
+from praxiscope.explaining.index import FigureFile, add_to_index, clean_name
+from praxiscope.explaining.kernels import collect_kernels, list_convolutions
 from praxiscope.explaining.measure.draw import add_masks, draw_samples
 from praxiscope.explaining.measure.methods import MeasurePlan, measure_methods
 from praxiscope.explaining.measure.reliance import measure_reliance
@@ -45,12 +45,18 @@ _NO_MASKS = (
 )
 
 
-def draw_kernels(explained: Explained, folder: Path) -> None:
-    """Draw well-chosen kernels of the network, once for each epoch."""
-    kernels = collect_kernels(explained.subject.module)
+def draw_kernels(explained: Explained, folder: Path, layers: Sequence[str] = ()) -> None:
+    """Draw kernels once for each epoch: of the convolutions among `layers`, well-chosen ones without any."""
+    module = explained.subject.module
+    convolutions = list_convolutions(module)
+    named = [name for name in layers if name in convolutions]
+    kernels = collect_kernels(module, named or None)
     if not kernels:
         return
-    figure = FigureFile(kind="kernels", title="Kernels", file=f"epoch{explained.epoch:02d}-kernels.png")
+    title, stem = "Kernels", f"epoch{explained.epoch:02d}-kernels"
+    if named:
+        title, stem = f"Kernels of {', '.join(named)}", f"{stem}-{clean_name('-'.join(named))}"
+    figure = FigureFile(kind="kernels", title=title, file=f"{stem}.png")
     if not (folder / figure.file).is_file():
         write_figure(plot_kernels(kernels), folder / figure.file)
     add_to_index(folder, figures=[figure], about=describe(explained))
@@ -120,8 +126,8 @@ def _write_embedding(
     return FigureFile(kind="embedding", title=embedding.title, file=f"{stem}.png")
 
 
-def draw_histograms(explained: Explained, folder: Path, *, seed: int, watch: Watcher) -> None:
-    """Draw distributions of activations and gradients over a sample of the split, with what they say.
+def draw_histograms(explained: Explained, folder: Path, *, seed: int, watch: Watcher) -> tuple[str, ...]:
+    """Draw distributions of activations and gradients over a sample of the split; return what they say.
 
     Raises:
         DataError: No image could be read.
@@ -141,6 +147,7 @@ def draw_histograms(explained: Explained, folder: Path, *, seed: int, watch: Wat
     )
     said = findings or (f"Nothing is out of the ordinary in the layers, over {count} of {explained.split}.",)
     add_to_index(folder, figures=[figure], sentences=said, about=describe(explained))
+    return said
 
 
 def require_masks(explained: Explained, masks: Path | str | None) -> None:
@@ -167,7 +174,7 @@ def measure_network(  # noqa: PLR0913 - one parameter a flag
     reliance: bool,
     seed: int,
     watch: Watcher,
-) -> None:
+) -> tuple[str, ...]:
     """Measure the methods on samples of the split, and the network's reliance on the background.
 
     Writes ``measured.json``. What is not measured this time stays as it was measured before on these weights.
@@ -183,6 +190,9 @@ def measure_network(  # noqa: PLR0913 - one parameter a flag
         seed: Draws the samples.
         watch: Follows progress.
 
+    Returns:
+        What was found, in sentences.
+
     Raises:
         UsageError: Reliance is asked for and there are no masks, or no such folder.
         DataError: No image could be read, or a mask is damaged.
@@ -196,6 +206,7 @@ def measure_network(  # noqa: PLR0913 - one parameter a flag
         raise UsageError(_NO_MASKS)
     path = folder / MEASURED
     content = _read_measured(path, explained.weights_sha256, watch)
+    sentences: list[str] = []
     if count:
         found = measure_methods(
             explained.subject,
@@ -206,13 +217,16 @@ def measure_network(  # noqa: PLR0913 - one parameter a flag
             watch=watch.phase,
         )
         content = {**found.to_dict(), "reliance": content.get("reliance")}
+        sentences += content["ranking"]
     if reliance:
         watch.phase("reliance on the background", 0, 1)
         relied = measure_reliance(explained.subject, samples, seed=seed)
         content = {"schema": 1, **content, "reliance": relied.to_dict()}
+        sentences.append(content["reliance"]["sentence"])
     content.update(epoch=explained.epoch, weights_sha256=explained.weights_sha256)
     atomic.write_json(path, content)
     add_to_index(folder, about=describe(explained))
+    return tuple(sentences)
 
 
 def _read_measured(path: Path, weights_sha256: str, watch: Watcher) -> dict[str, Any]:

@@ -80,13 +80,20 @@ def judge_sanity(layers: tuple[str, ...], values: tuple[tuple[float, float, floa
     rule = f"the threshold is {THRESHOLD}"
     verdict: Verdict
     if np.isnan(low):
-        verdict, sentence = "undecided", f"{left}, on one group of samples, so without interval; {rule}."
+        verdict = "undecided"
+        sentence = (
+            f"not known whether its maps go with the weights: {left}, on one group of samples, so without "
+            f"interval ({rule})."
+        )
     elif high < THRESHOLD:
         verdict, sentence = "passes", f"its maps go with the weights: {left} ({rule})."
     elif low >= THRESHOLD:
         verdict, sentence = "fails", f"its maps show the image, not the network: {left} ({rule})."
     else:
-        verdict, sentence = "undecided", f"{left}, {low:.2f} to {high:.2f}; {rule}."
+        verdict = "undecided"
+        sentence = (
+            f"not known whether its maps go with the weights: {left}, {low:.2f} to {high:.2f} ({rule})."
+        )
     return Sanity(
         layers=layers,
         correlation=tuple(each[0] for each in values),

@@ -116,7 +116,7 @@ def _list_handles(embedding: Embedding, wrong: int) -> list[Line2D]:
         counts = np.bincount(embedding.targets, minlength=len(embedding.names))
         for place, name in enumerate(embedding.names):
             handles.append(show(*find_style(place), f"{shorten(drawable(name), 24)} ({counts[place]})"))
-    handles.append(show(GRID, "o", f"wrong prediction ({wrong} of {len(embedding.preds)})", edge=True))
+    handles.append(show(GRID, "o", f"wrong prediction ({wrong:,} of {len(embedding.preds):,})", edge=True))
     return handles
 
 

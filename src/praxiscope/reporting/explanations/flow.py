@@ -91,7 +91,7 @@ def _draw_input(canvas: _Canvas, activations: ImageActivations, middle: float) -
     axes.imshow(activations.image, interpolation="nearest")
     clear_axes(axes)
     height, width, _ = activations.image.shape
-    canvas.text(0.15, 0.35, "input", fontsize=9, fontweight="bold", color=INK, va="center")
+    canvas.text(0.15, _HEADING - 0.28, "input", fontsize=9, fontweight="bold", color=INK, va="bottom")
     canvas.text(0.15, _HEADING - 0.16, f"{width} x {height} px", fontsize=7.5, color=MUTED, va="center")
     return 0.15 + _PICTURE
 
@@ -166,5 +166,6 @@ def _draw_bars(
             va="center",
         )
     canvas.text(
-        left + 0.12, 0.35, "class probabilities", fontsize=9, fontweight="bold", color=INK, va="center"
-    )
+        left + 0.12, _HEADING - 0.28, "class probabilities", fontsize=9, fontweight="bold", color=INK,
+        va="bottom",
+    )  # fmt: skip
