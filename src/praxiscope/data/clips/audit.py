@@ -21,8 +21,8 @@ from praxiscope.data.clips.frames import list_frames, read_frames
 from praxiscope.data.clips.probe import probe_video
 from praxiscope.data.clips.spans import Span
 from praxiscope.data.fingerprint import Fingerprint, Unreadable, hash_file, take_fingerprint
-from praxiscope.data.manifest import Manifest
 from praxiscope.data.images import DEFAULT_MAX_PIXELS, ImageUnreadable
+from praxiscope.data.manifest import Manifest
 from praxiscope.data.sources.listing import Sample
 
 
