@@ -12,16 +12,18 @@ import numpy as np
 from praxiscope.data.audit import Progress, audit_files
 from praxiscope.data.cache import AuditCache
 from praxiscope.data.clips.audit import ClipLook, audit_clips
+from praxiscope.data.clips.findings import describe_clips
 from praxiscope.data.duplicates import Duplicates, find_duplicates, join_groups
 from praxiscope.data.findings import DROPPED, AuditedSamples, describe_samples, sort_findings
 from praxiscope.data.fingerprint import Fingerprint, Unreadable
+from praxiscope.data.groups import assign_groups
 from praxiscope.data.images import DEFAULT_MAX_PIXELS
 from praxiscope.data.manifest import NOT_DRAWN, Finding, Manifest, build_table, quantify
 from praxiscope.data.sources.catalog import list_samples
 from praxiscope.data.sources.listing import Listing, Sample
 from praxiscope.data.split import cut_split
 from praxiscope.errors import UsageError
-from praxiscope.recipe.schema import DataSection
+from praxiscope.recipe.schema import ClipSection, DataSection
 
 HEAD = "action"
 """Name of the one label column that image folders and tables give."""
@@ -32,6 +34,7 @@ def build_manifest(
     section: DataSection,
     *,
     seed: int,
+    clip: ClipSection | None = None,
     progress: Progress | None = None,
     use_cache: bool = True,
     max_pixels: int = DEFAULT_MAX_PIXELS,
@@ -42,6 +45,7 @@ def build_manifest(
         root: The user's data folder.
         section: How to read and split it.
         seed: Draws the splits that the data doesn't have, unless `section` has a seed of its own.
+        clip: How annotated frames are counted; as EPIC-KITCHENS does where not given.
         progress: Called with (phase, done, total).
         use_cache: Take fingerprints of unchanged files from the audit cache.
         max_pixels: Images that declare more are quarantined undecoded.
@@ -58,23 +62,28 @@ def build_manifest(
     if not folder.is_dir():
         raise UsageError(_explain_no_folder(folder))
     folder = folder.resolve()
-    listing = _rename_splits(list_samples(folder, section), section)
+    listing = assign_groups(_rename_splits(list_samples(folder, section), section), section)
+    cache = AuditCache(folder) if use_cache else None
     clips: dict[str, ClipLook | Unreadable] = {}
     looked: dict[str, Fingerprint | Unreadable]
     if listing.clips:
-        clips = audit_clips(folder, listing.samples, max_pixels=max_pixels, progress=progress)
+        clips = audit_clips(
+            folder, listing.samples, section=clip or ClipSection(), cache=cache, max_pixels=max_pixels,
+            progress=progress,
+        )  # fmt: skip
         looked = {
             name: look.fingerprint if isinstance(look, ClipLook) else look for name, look in clips.items()
         }
     else:
-        cache = AuditCache(folder) if use_cache else None
         paths = [sample.place for sample in listing.samples if sample.problem is None]
         looked = audit_files(folder, paths, cache=cache, max_pixels=max_pixels, progress=progress)
     audited, notes = _arrange(listing, looked, section, seed if section.seed is None else section.seed)
-    findings = describe_samples(audited, refuse_duplicates=section.duplicates == "refuse")
-    heads = _collect_heads(audited)
+    findings = describe_samples(audited, section, published=bool(listing.heads))
+    if listing.clips:
+        findings += describe_clips(clips, clip or ClipSection())
+    heads = dict(listing.heads) or _collect_heads(audited)
     return Manifest(
-        table=build_table(_tabulate(audited, tuple(heads), clips), tuple(heads)),
+        table=build_table(_tabulate(audited, tuple(heads), clips if listing.clips else None), tuple(heads)),
         root=folder,
         heads=heads,
         source=listing.source,
@@ -163,9 +172,11 @@ def _assign_splits(
     """Keep the splits that the data has and cut those that it lacks."""
     given = {sample.split for sample in samples if sample.split is not None}
     splits = [sample.split or "train" for sample in samples]
+    named = {split for split, names in (("val", section.val_groups), ("test", section.test_groups)) if names}
+    divided = bool(given - named)
     fractions = (
         {"val": section.val_fraction}
-        if given
+        if divided
         else {"val": section.val_fraction, "test": section.test_fraction}
     )
     fractions = {split: share for split, share in fractions.items() if split not in given and share > 0}
@@ -186,7 +197,7 @@ def _assign_splits(
         )
         for index, part in zip(pool, parts, strict=True):
             splits[index] = part
-        notes.append(_describe_cut(parts, fractions, seed, undivided=not given))
+        notes.append(_describe_cut(parts, fractions, seed, undivided=not divided))
     return splits, notes + _describe_absent(splits)
 
 
@@ -260,7 +271,7 @@ def _collect_heads(audited: AuditedSamples) -> dict[str, tuple[str, ...]]:
 
 
 def _tabulate(
-    audited: AuditedSamples, heads: Sequence[str], clips: Mapping[str, ClipLook | Unreadable]
+    audited: AuditedSamples, heads: Sequence[str], clips: Mapping[str, ClipLook | Unreadable] | None
 ) -> list[dict[str, object]]:
     clusters = audited.duplicates.find_clusters()
     rows: list[dict[str, object]] = []
@@ -281,7 +292,7 @@ def _tabulate(
                 "width": entry.width,
                 "height": entry.height,
             }
-        if clips:
+        if clips is not None:
             row |= _describe_clip(clips.get(sample.sample_id))
         if index in clusters:
             row["cluster"] = audited.samples[clusters[index]].sample_id
@@ -293,5 +304,10 @@ def _tabulate(
 
 def _describe_clip(look: ClipLook | Unreadable | None) -> dict[str, object]:
     if not isinstance(look, ClipLook):
-        return dict.fromkeys(("first_frame", "num_frames", "fps"))
-    return {"first_frame": look.span.first, "num_frames": look.span.count, "fps": look.fps}
+        return dict.fromkeys(("first_frame", "num_frames", "fps", "start_frame"))
+    return {
+        "first_frame": look.span.first,
+        "num_frames": look.span.count,
+        "fps": look.fps,
+        "start_frame": look.placing.start_frame,
+    }

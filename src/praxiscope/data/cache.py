@@ -25,6 +25,11 @@ _FILE_NAME = f"audit-v{_FINGERPRINT_VERSION}.sqlite"
 _CREATE = """CREATE TABLE IF NOT EXISTS files (
     root TEXT, path TEXT, size INTEGER, mtime_ns INTEGER, sha256 TEXT, phash TEXT, mirrored TEXT, thumb BLOB,
     width INTEGER, height INTEGER, traits TEXT, PRIMARY KEY (root, path)) WITHOUT ROWID"""
+_CREATE_VIDEOS = """CREATE TABLE IF NOT EXISTS videos (
+    root TEXT, path TEXT, size INTEGER, mtime_ns INTEGER, sha256 TEXT, frames INTEGER, fps REAL, times BLOB,
+    PRIMARY KEY (root, path)) WITHOUT ROWID"""
+VideoFacts = tuple[str, int, float | None, bytes]
+"""Sha256 (hex), frames, frames a second, and when each is shown (float64 seconds; empty where unknown)."""
 
 
 def cache_folder() -> Path:
@@ -110,6 +115,34 @@ class AuditCache:
         except (sqlite3.Error, OSError) as problem:
             _LOG.info("The audit cache can't be written, so the next look takes as long: %s", problem)
 
+    def load_video(self, path: str, state: FileState) -> VideoFacts | None:
+        """Return what is known of a video that hasn't changed, or None.
+
+        Args:
+            path: Relative to the data folder.
+            state: Its size and modification time now.
+        """
+        try:
+            with self._connect() as connection:
+                row = connection.execute(
+                    "SELECT size, mtime_ns, sha256, frames, fps, times FROM videos"
+                    " WHERE root = ? AND path = ?",
+                    (self._root, path),
+                ).fetchone()
+        except (sqlite3.Error, OSError) as problem:
+            _LOG.info("The audit cache can't be read, so every file is looked at: %s", problem)
+            return None
+        return row[2:] if row is not None and row[:2] == state else None
+
+    def store_videos(self, states: Mapping[str, FileState], found: Mapping[str, VideoFacts]) -> None:
+        """Remember what videos hold by the state that they had before they were read."""
+        rows = [(self._root, path, *states[path], *facts) for path, facts in found.items()]
+        try:
+            with self._connect() as connection:
+                connection.executemany("INSERT OR REPLACE INTO videos VALUES (?,?,?,?,?,?,?,?)", rows)
+        except (sqlite3.Error, OSError) as problem:
+            _LOG.info("The audit cache can't be written, so the next look takes as long: %s", problem)
+
     @contextlib.contextmanager
     def _connect(self) -> Iterator[sqlite3.Connection]:
         path = self._folder / _FILE_NAME
@@ -118,6 +151,7 @@ class AuditCache:
         try:
             with connection:
                 connection.execute(_CREATE)
+                connection.execute(_CREATE_VIDEOS)
                 yield connection
         except sqlite3.OperationalError:
             raise

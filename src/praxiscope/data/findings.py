@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 
 import numpy as np
@@ -12,8 +12,9 @@ import numpy as np
 from praxiscope.data.duplicates import MAX_NEAR_IMAGES, Duplicates, Twin
 from praxiscope.data.fingerprint import Fingerprint
 from praxiscope.data.manifest import NOT_DRAWN, SPLITS, Finding, Severity, quantify
-from praxiscope.data.sources.listing import Sample
+from praxiscope.data.sources.listing import MISSING_VIDEO, Sample
 from praxiscope.data.sources.table import MISSING
+from praxiscope.recipe.schema import DataSection
 
 TINY_SIDE = 32
 """Images with a shorter side are named: there is little in them to learn from."""
@@ -51,11 +52,22 @@ class AuditedSamples:
         """Indices of the samples without a quarantine reason."""
         return [index for index, reason in enumerate(self.quarantine) if reason is None]
 
-    def count_classes(self) -> dict[str, Counter[str]]:
+    @property
+    def heads(self) -> tuple[str | None, ...]:
+        """Names of the heads, or None alone where there is one that has no name of its own."""
+        found = {head: None for sample in self.samples for head in sample.labels}
+        return tuple(found) or (None,)
+
+    def find_label(self, index: int, head: str | None) -> str:
+        """Return a sample's label, of one of several heads or of the only one."""
+        sample = self.samples[index]
+        return sample.label if head is None else sample.labels[head]
+
+    def count_classes(self, head: str | None) -> dict[str, Counter[str]]:
         """Return the usable samples per class for each split that has any, in the splits' order."""
         counts: dict[str, Counter[str]] = {split: Counter() for split in SPLITS}
         for index in self.usable:
-            counts[self.splits[index]][self.samples[index].label] += 1
+            counts[self.splits[index]][self.find_label(index, head)] += 1
         return {split: count for split, count in counts.items() if count}
 
     def name(self, indices: Iterable[int]) -> list[str]:
@@ -68,39 +80,56 @@ def sort_findings(findings: Iterable[Finding]) -> tuple[Finding, ...]:
     return tuple(sorted(findings, key=lambda finding: _RANK[finding.severity]))
 
 
-def describe_samples(audited: AuditedSamples, *, refuse_duplicates: bool) -> tuple[Finding, ...]:
+def describe_samples(
+    audited: AuditedSamples, section: DataSection, *, published: bool
+) -> tuple[Finding, ...]:
     """Say everything about samples that their labels, splits and contents show.
 
     Args:
         audited: The samples.
-        refuse_duplicates: Duplicates across splits are an error instead of a warning.
+        section: ``duplicates`` and ``missing`` say what is an error instead of a warning.
+        published: Whether the source gives the whole label set: a class without samples is then no mistake.
     """
+    labels = [
+        finding for head in audited.heads for finding in _describe_labels(audited, head, published=published)
+    ]
     return (
-        *_describe_quarantine(audited),
-        *_describe_labels(audited),
-        *_describe_twins(audited, "error" if refuse_duplicates else "warning"),
+        *_describe_quarantine(audited, refuse_missing=section.missing == "refuse"),
+        *labels,
+        *_describe_twins(audited, "error" if section.duplicates == "refuse" else "warning"),
         *_describe_repeats(audited),
         *_describe_groups(audited),
         *_describe_images(audited),
     )
 
 
-def _describe_quarantine(audited: AuditedSamples) -> list[Finding]:
+def _describe_quarantine(audited: AuditedSamples, *, refuse_missing: bool) -> list[Finding]:
+    findings = [*_find_nothing(audited), *_find_rejected(audited, refuse_missing=refuse_missing)]
+    return findings + (_find_bare_splits(audited) if audited.usable else [])
+
+
+def _find_nothing(audited: AuditedSamples) -> list[Finding]:
+    if audited.usable:
+        return []
+    message = (
+        "No usable image was found. Give a folder with <class>/<image> or train/<class>/<image>, a CSV "
+        "of file names and labels, or CIFAR, idx, Parquet or WebDataset files of images with labels."
+    )
+    if MISSING_VIDEO in audited.quarantine:
+        message = "No clip is usable: see which videos are missing, and where they were looked for."
+    return [Finding(code="D2.nothing-usable", severity="error", message=message, count=0)]
+
+
+def _find_rejected(audited: AuditedSamples, *, refuse_missing: bool) -> list[Finding]:
     missing, broken, dropped = [], [], []
     for sample, reason in zip(audited.samples, audited.quarantine, strict=True):
         if reason == MISSING:
             missing.append(sample.sample_id)
         elif reason is not None and reason.startswith(DROPPED):
             dropped.append(f"{sample.sample_id}: {reason}")
-        elif reason is not None and not reason.startswith(NOT_DRAWN):
+        elif reason is not None and reason != MISSING_VIDEO and not reason.startswith(NOT_DRAWN):
             broken.append(f"{sample.sample_id}: {reason}")
     findings = []
-    if not audited.usable:
-        message = (
-            "No usable image was found. Give a folder with <class>/<image> or train/<class>/<image>, a CSV "
-            "of file names and labels, or CIFAR, idx, Parquet or WebDataset files of images with labels."
-        )
-        findings.append(Finding(code="D2.nothing-usable", severity="error", message=message, count=0))
     if broken:
         message = (
             f"{quantify(len(broken), 'sample')} unusable and left out of everything; repair or remove them."
@@ -110,7 +139,8 @@ def _describe_quarantine(audited: AuditedSamples) -> list[Finding]:
         message = (
             f"{quantify(len(missing), 'file')} named by the table but missing; restore them or drop the rows."
         )
-        findings.append(Finding.of("D2.missing-file", "warning", message, missing))
+        severity: Severity = "error" if refuse_missing else "warning"
+        findings.append(Finding.of("D2.missing-file", severity, message, missing))
     if dropped:
         message = (
             f"{quantify(len(dropped), 'training sample')} left out: validation or test shows the same image."
@@ -119,7 +149,23 @@ def _describe_quarantine(audited: AuditedSamples) -> list[Finding]:
     return findings
 
 
-def _describe_labels(audited: AuditedSamples) -> list[Finding]:
+def _find_bare_splits(audited: AuditedSamples) -> list[Finding]:
+    """Refuse a split whose files are all missing: a score on what is left would be of something else."""
+    reasons: dict[str, set[str | None]] = defaultdict(set)
+    for split, reason in zip(audited.splits, audited.quarantine, strict=True):
+        reasons[split].add(reason)
+    bare = [split for split in SPLITS if reasons[split] and reasons[split] <= {MISSING, MISSING_VIDEO}]
+    if not bare:
+        return []
+    message = (
+        f"All files of {' and '.join(bare)} are missing. Restore them, or leave that table out: data.csv "
+        "names the one to read."
+    )
+    return [Finding(code="D2.bare-split", severity="error", message=message, count=len(bare))]
+
+
+def _describe_labels(audited: AuditedSamples, head: str | None, *, published: bool) -> list[Finding]:
+    labels_of = {audited.find_label(index, head) for index in range(len(audited.samples))}
     findings = [
         Finding.of(
             "C3.case-only",
@@ -127,22 +173,27 @@ def _describe_labels(audited: AuditedSamples) -> list[Finding]:
             f"Class names differ only in case: {' and '.join(map(repr, names))}. Give them one name.",
             names,
         )
-        for names in _find_case_variants({sample.label for sample in audited.samples})
+        for names in _find_case_variants(labels_of)
     ]
-    counts = audited.count_classes()
+    counts = audited.count_classes(head)
     if not counts:
         return findings
     labels = sorted(set().union(*counts.values()))
-    if len(labels) == 1:
-        message = f"There is only one class, {labels[0]!r}; telling classes apart needs two."
+    if len(labels) == 1 and not published:
+        noun = "class" if head is None else f"{head} class"
+        message = f"There is only one {noun}, {labels[0]!r}; telling classes apart needs two."
         findings.append(Finding.of("C3.single-class", "error", message, labels))
     if "train" not in counts:
-        message = f"There is no usable training sample, only {' and '.join(counts)}."
-        findings.append(Finding(code="C3.no-train", severity="error", message=message, count=0))
+        if head == audited.heads[0]:
+            message = f"There is no usable training sample, only {' and '.join(counts)}."
+            findings.append(Finding(code="C3.no-train", severity="error", message=message, count=0))
         return findings
     for split in (split for split in counts if split != "train"):
-        findings += _compare_classes(split, set(counts["train"]), set(counts[split]))
-    return findings + _find_imbalance(counts["train"])
+        compared = _compare_classes(split, set(counts["train"]), set(counts[split]), head)
+        if published:
+            compared = [replace(f, severity="warning" if f.severity == "error" else "note") for f in compared]
+        findings += compared
+    return findings + _find_imbalance(counts["train"], head)
 
 
 def _find_case_variants(labels: Iterable[str]) -> list[list[str]]:
@@ -152,18 +203,19 @@ def _find_case_variants(labels: Iterable[str]) -> list[list[str]]:
     return [names for names in spellings.values() if len(names) > 1]
 
 
-def _compare_classes(split: str, train: set[str], other: set[str]) -> list[Finding]:
+def _compare_classes(split: str, train: set[str], other: set[str], head: str | None) -> list[Finding]:
     findings = []
+    nouns = ("class", "classes") if head is None else (f"{head} class", f"{head} classes")
     if unknown := sorted(other - train):
         message = (
-            f"{quantify(len(unknown), 'class', 'classes')} of {split} without a training sample "
+            f"{quantify(len(unknown), *nouns)} of {split} without a training sample "
             f"({_join(unknown)}): no model can learn them. Add training samples, "
             f"correct the name, or remove them from {split}."
         )
         findings.append(Finding.of("C3.unknown-class", "error", message, unknown))
     if missing := sorted(train - other):
         message = (
-            f"{quantify(len(missing), 'class', 'classes')} without a sample in {split} ({_join(missing)}): "
+            f"{quantify(len(missing), *nouns)} without a sample in {split} ({_join(missing)}): "
             "nothing is measured for them."
         )
         findings.append(Finding.of("C3.missing-class", "warning", message, missing))
@@ -175,12 +227,13 @@ def _join(names: Sequence[str], limit: int = 5) -> str:
     return shown if len(names) <= limit else f"{shown} and {len(names) - limit} more"
 
 
-def _find_imbalance(train: Counter[str]) -> list[Finding]:
+def _find_imbalance(train: Counter[str], head: str | None) -> list[Finding]:
     largest, smallest = max(train, key=lambda name: train[name]), min(train, key=lambda name: train[name])
     if train[largest] < IMBALANCE * train[smallest]:
         return []
     message = (
-        f"Training classes are unequal: {largest!r} has {train[largest]:,} samples, {smallest!r} "
+        f"Training classes {'' if head is None else f'of {head} '}are unequal: {largest!r} has "
+        f"{train[largest]:,} samples, {smallest!r} "
         f"{train[smallest]:,}. Look at macro scores, which weigh classes equally."
     )
     return [Finding.of("C3.imbalance", "note", message, [largest, smallest])]

@@ -28,6 +28,7 @@ import numpy.typing as npt
 import torch
 from PIL import Image
 
+from praxiscope.data.clips.pack_reader import ClipPack, PackedClips
 from praxiscope.data.clips.spans import Span
 from praxiscope.data.images import ImageUnreadable
 from praxiscope.data.manifest import Manifest
@@ -77,7 +78,7 @@ class SampleSet:
     paths: tuple[str, ...]
     targets: npt.NDArray[np.int64]
     heads: Heads
-    packed: PackedRows | None = None
+    packed: PackedRows | PackedClips | None = None
     spans: tuple[Span, ...] = ()
 
     def __len__(self) -> int:
@@ -102,7 +103,7 @@ def build_sample_set(
     split: str,
     *,
     without: Iterable[str] = (),
-    pack: Pack | None = None,
+    pack: Pack | ClipPack | None = None,
 ) -> SampleSet:
     """Take one split's usable samples from a manifest; labels become indices **by name**.
 
@@ -179,7 +180,8 @@ class BatchReader:
         )
 
     def _read(self, row: int, epoch: int, draw: int = 0) -> npt.NDArray[np.uint8]:
-        image = self._decode(row) if self.samples.packed is None else self.samples.packed.read(row)
+        packed = self.samples.packed
+        image = packed.read(row) if isinstance(packed, PackedRows) else self._decode(row)
         if isinstance(self.transform, EvalTransform):
             return self.transform(image)
         # A row's first draw of an epoch has the seed that it had before rows could come twice.

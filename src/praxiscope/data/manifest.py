@@ -34,7 +34,7 @@ _FIXED_COLUMNS: dict[str, pa.DataType] = {
     "mask": pa.string(),
 }  # fmt: skip
 _CLIP_COLUMNS: dict[str, pa.DataType] = {
-    "first_frame": pa.int64(), "num_frames": pa.int64(), "fps": pa.float64(),
+    "first_frame": pa.int64(), "num_frames": pa.int64(), "fps": pa.float64(), "start_frame": pa.int64(),
 }  # fmt: skip
 
 Severity = Literal["error", "warning", "note"]
@@ -189,6 +189,8 @@ def write_manifest(manifest: Manifest, path: Path | str) -> None:
         "schema": _SCHEMA_VERSION,
         "root": str(manifest.root),
         "heads": manifest.heads,
+        # JSON's keys are sorted here; the order of the heads is that of a network's logits.
+        "head_order": list(manifest.heads),
         "source": manifest.source,
         "findings": [asdict(finding) for finding in manifest.findings],
         "fingerprint": manifest.fingerprint,
@@ -220,7 +222,9 @@ def read_manifest(path: Path | str) -> Manifest:
         manifest = Manifest(
             table=table.replace_schema_metadata(None),
             root=Path(header["root"]),
-            heads={head: tuple(names) for head, names in header["heads"].items()},
+            heads={
+                head: tuple(header["heads"][head]) for head in header.get("head_order", header["heads"])
+            },
             source=header["source"],
             findings=tuple(
                 Finding(**{**entry, "examples": tuple(entry["examples"])}) for entry in header["findings"]

@@ -166,7 +166,7 @@ def write_pack(
     known = _index_donors(donors)
     index = np.zeros(len(sources), INDEX_DTYPE)
     taken = 0
-    with _naming_full_disk(aside, needed), (aside / IMAGES).open("xb") as stream:
+    with naming_full_disk(aside, needed), (aside / IMAGES).open("xb") as stream:
         for start in range(0, len(sources), _CHUNK):
             chunk = sources[start : start + _CHUNK]
             with ThreadPoolExecutor(count_workers()) as pool:
@@ -187,8 +187,8 @@ def write_pack(
         stream.flush()
         os.fsync(stream.fileno())
         num_bytes = stream.tell()
-    with _naming_full_disk(aside, needed):
-        index_sha256 = _write_index(aside / INDEX, np.sort(index, order="sha256"))
+    with naming_full_disk(aside, needed):
+        index_sha256 = write_index(aside / INDEX, np.sort(index, order="sha256"))
         write_header(aside, "packs", {
             "version": PACK_VERSION, "short_side": short_side, "filter": FILTER, "pillow": PIL.__version__,
             "num_images": len(sources), "num_bytes": num_bytes, "index_sha256": index_sha256,
@@ -230,7 +230,8 @@ def _take_over(
     return (rows.read(row), True) if rows.is_sound(row) else None
 
 
-def _write_index(path: Path, index: np.ndarray[tuple[int], np.dtype[np.void]]) -> str:
+def write_index(path: Path, index: np.ndarray[tuple[int], np.dtype[np.void]]) -> str:
+    """Write a pack's index, flushed to the disk; return its sha256 (hex)."""
     with path.open("x+b") as stream:
         np.save(stream, index, allow_pickle=False)
         stream.flush()
@@ -251,7 +252,8 @@ def require_free_space(folder: Path, needed: int) -> None:
 
 
 @contextlib.contextmanager
-def _naming_full_disk(folder: Path, needed: int) -> Iterator[None]:
+def naming_full_disk(folder: Path, needed: int) -> Iterator[None]:
+    """Turn a full disk into an :class:`EnvironmentProblem` that names needed, free and path."""
     try:
         yield
     except OSError as problem:
@@ -263,7 +265,7 @@ def _naming_full_disk(folder: Path, needed: int) -> Iterator[None]:
 def _describe_full(folder: Path, needed: int) -> str:
     free = shutil.disk_usage(folder).free
     return (
-        f"A packed copy of the images needs {needed / 2**20:,.1f} MiB in {folder}, and "
+        f"A packed copy of the data needs {needed / 2**20:,.1f} MiB in {folder}, and "
         f"{free / 2**20:,.1f} MiB are free. Free some (`praxiscope cache trim --max-gib 10`), let "
         "PRAXISCOPE_CACHE name a folder on another disk, or take a smaller data.pack."
     )

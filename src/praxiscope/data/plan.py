@@ -22,11 +22,33 @@ class BatchPlan:
         rows: of the split, by place in the batch.
         draws: how often each place's row came before in this epoch, which keeps augmentations of the same
             row apart; empty where no row comes twice.
+        spare: read to keep this rank in step with the others; it counts nothing.
     """
 
     epoch: int
     rows: tuple[int, ...]
     draws: tuple[int, ...] = ()
+    spare: bool = False
+
+    def cut(self, rank: int, ranks: int) -> BatchPlan:
+        """Return the share of one of several ranks, which together have every place once.
+
+        Shares are neighbours in the batch and differ by one place at most. A rank that is left without one,
+        where a batch has fewer places than there are ranks, gets the first place as a ``spare``.
+        """
+        if ranks == 1:
+            return self
+        share, more = divmod(len(self.rows), ranks)
+        start = rank * share + min(rank, more)
+        stop = start + share + (rank < more)
+        spare = start == stop
+        cut = slice(0, 1) if spare else slice(start, stop)
+        return BatchPlan(epoch=self.epoch, rows=self.rows[cut], draws=self.draws[cut], spare=spare)
+
+    def count_shares(self, ranks: int) -> list[int]:
+        """Return the places of each rank's share."""
+        share, more = divmod(len(self.rows), ranks)
+        return [share + (rank < more) for rank in range(ranks)]
 
     @property
     def places(self) -> list[tuple[int, int]]:
@@ -79,10 +101,26 @@ def plan_training_epoch(
     ]
 
 
-def plan_evaluation(num_samples: int, batch_size: int) -> list[BatchPlan]:
-    """Cut the rows in their order into batches; every sample exactly once, nothing padded."""
-    starts = range(0, num_samples, batch_size)
-    return [BatchPlan(epoch=0, rows=tuple(range(i, min(i + batch_size, num_samples)))) for i in starts]
+def plan_evaluation(
+    num_samples: int, batch_size: int, *, rank: int = 0, ranks: int = 1, in_step: bool = False
+) -> list[BatchPlan]:
+    """Cut the rows in their order into batches; every sample exactly once, nothing padded.
+
+    Args:
+        num_samples: N, of the split.
+        batch_size: samples of a forward pass.
+        rank: whose batches; rank r has the r-th of ``ranks`` stretches of rows, equally long to within one.
+        ranks: that share the split. Together they have every row once.
+        in_step: all ranks get as many batches as the one with most, the last of some a ``spare``.
+    """
+    whole = BatchPlan(epoch=0, rows=tuple(range(num_samples)))
+    shares = whole.count_shares(ranks)
+    rows = range(sum(shares[:rank]), sum(shares[: rank + 1]))
+    starts = range(0, len(rows), batch_size)
+    plans = [BatchPlan(epoch=0, rows=tuple(rows[start : start + batch_size])) for start in starts]
+    spare = BatchPlan(epoch=0, rows=(0,), spare=True)
+    missing = -(-shares[0] // batch_size) - len(plans) if in_step else 0
+    return [*plans, *[spare] * missing]
 
 
 def _draw_balanced(labels: Rows, count: int, rng: np.random.Generator) -> Rows:

@@ -54,7 +54,7 @@ class InputSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class EvalTransform:
-    """Resize the short side, then crop the centre: no random number anywhere."""
+    """Resize the short side, then crop a square: no random number anywhere."""
 
     spec: InputSpec
 
@@ -63,22 +63,27 @@ class EvalTransform:
         """Short side that the decoder must at least deliver."""
         return self.spec.resize_size
 
-    def __call__(self, image: Image.Image | ImageHWC) -> ImageHWC:
+    def __call__(self, image: Image.Image | ImageHWC, place: float = 0.5) -> ImageHWC:
         """Return the (S, S, 3) uint8 crop of an RGB image, or of packed pixels (H, W, 3).
 
+        The crop lies in the centre; along the longer side at ``place``, 0 for left or top, 1 for the other
+        end.
         Cropping a source box while resizing touches only the pixels that are kept; it equals
         resize-then-crop to within rounding.
         """
-        box = self.find_box(_measure(image))
+        box = self.find_box(_measure(image), place)
         if isinstance(image, np.ndarray):
             return resize_region(image, box, self.spec.img_size, self.spec.interpolation)
         return np.asarray(_resize(image, box, self.spec))
 
-    def find_box(self, size: tuple[int, int]) -> tuple[float, float, float, float]:
+    def find_box(self, size: tuple[int, int], place: float = 0.5) -> tuple[float, float, float, float]:
         """Return what is kept of an image of that (width, height): left, top, right, bottom, its pixels."""
         width, height = size
         side = min(height, width) * self.spec.img_size / self.spec.resize_size
         left, top = (width - side) / 2, (height - side) / 2
+        if place != 0.5:
+            left, top = ((width - side) * place, top) if width > height else (left, top)
+            top = (height - side) * place if height > width else top
         return left, top, left + side, top + side
 
 
@@ -105,13 +110,17 @@ class TrainTransform:
         """
         square = self._cut(image, rng)
         if rng.random() < self.augment.hflip:
-            square = _mirror(square)
+            square = self.mirror(square)
         if self.augment.policy != "none" or self.augment.color_jitter:
             square = self._repaint(_to_picture(square), rng)
         array = square if isinstance(square, np.ndarray) else np.array(square)
         if self.augment.random_erasing and rng.random() < self.augment.random_erasing:
-            erase(array, rng, fill=self.spec.fill)
+            erase(array, rng, fill=self.spec.fill, area=self.augment.erasing_area)
         return array
+
+    def mirror(self, square: Image.Image | ImageHWC) -> Image.Image | ImageHWC:
+        """Return the mirror image, left to right."""
+        return _mirror(square)
 
     def _cut(self, image: Image.Image | ImageHWC, rng: np.random.Generator) -> Image.Image | ImageHWC:
         """Draw a square out of the image: a picture out of a picture, pixels out of packed pixels."""
@@ -184,19 +193,26 @@ def crop_padded(image: Image.Image, spec: InputSpec, padding: int, rng: np.rando
     return square
 
 
-def erase(array: ImageHWC, rng: np.random.Generator, *, fill: tuple[int, int, int]) -> None:
-    """Paint a random rectangle in place: 2 to 33 % of the area, aspect 0.3 to 3.3 (Zhong et al. 2020).
+def erase(
+    array: ImageHWC,
+    rng: np.random.Generator,
+    *,
+    fill: tuple[int, int, int],
+    area: tuple[float, float] = (0.02, 1 / 3),
+) -> None:
+    """Paint a random rectangle of aspect 0.3 to 3.3 in place (Zhong et al. 2020).
 
     Args:
         array: uint8, (H, W, 3), changed in place.
         rng: source of every draw.
         fill: RGB of the rectangle.
+        area: Bounds of its area as a share of the image.
     """
     height, width, _ = array.shape
     for _ in range(10):
-        area = height * width * rng.uniform(0.02, 1 / 3)
+        pixels = height * width * rng.uniform(*area)
         aspect = math.exp(rng.uniform(math.log(0.3), math.log(1 / 0.3)))
-        w, h = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
+        w, h = round(math.sqrt(pixels * aspect)), round(math.sqrt(pixels / aspect))
         if 0 < w < width and 0 < h < height:
             left, top = int(rng.integers(0, width - w)), int(rng.integers(0, height - h))
             array[top : top + h, left : left + w] = np.array(fill, np.uint8)

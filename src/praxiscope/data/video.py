@@ -24,7 +24,7 @@ _TURNS = {
     180: Image.Transpose.ROTATE_180,
     270: Image.Transpose.ROTATE_270,
 }
-_INDEX_TIMED = frozenset({"avi"})
+INDEX_TIMED = frozenset({"avi"})
 """Formats that store no time of presentation: with B-frames PyAV gives the times in the order of decoding."""
 
 
@@ -119,7 +119,38 @@ class Frame:
     image: Image.Image
 
 
-def read_frames(path: Path, sampling: Sampling, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> Iterator[Frame]:
+@dataclass(frozen=True, kw_only=True)
+class FrameChoice:
+    """Frames of a video by their numbers, in place of a :class:`Sampling`.
+
+    Attributes:
+        indices: from 0.
+    """
+
+    indices: frozenset[int]
+
+    def start(self) -> _Chooser:
+        """Return what chooses them."""
+        return _Chooser(self.indices)
+
+
+class _Chooser:
+    def __init__(self, indices: frozenset[int]) -> None:
+        self._left = set(indices)
+
+    @property
+    def full(self) -> bool:
+        return not self._left
+
+    def wants(self, index: int, _time_s: float) -> bool:
+        chosen = index in self._left
+        self._left.discard(index)
+        return chosen
+
+
+def read_frames(
+    path: Path, sampling: Sampling | FrameChoice, *, max_pixels: int = DEFAULT_MAX_PIXELS
+) -> Iterator[Frame]:
     """Yield a video file's chosen frames, decoded one at a time.
 
     Args:
@@ -131,17 +162,31 @@ def read_frames(path: Path, sampling: Sampling, *, max_pixels: int = DEFAULT_MAX
         VideoUnreadable: It can't be opened, holds no picture, or breaks off: before, all frames up to there
             have been yielded.
     """
-    import av
-
     try:
-        container = av.open(str(path), metadata_errors="replace")
-    except _decode_errors() as problem:
+        container = open_video(path)
+    except decode_errors() as problem:
         raise VideoUnreadable(_explain(problem)) from problem
     yield from decode_frames(container, sampling, max_pixels=max_pixels)
 
 
+def open_video(path: Path) -> av.container.InputContainer:
+    """Open a video file whose first video stream is decoded by one thread.
+
+    Loaders have a thread or process for each core already, and FFmpeg's own threads were seen to stall
+    beside other thread pools.
+    """
+    import av
+
+    container = av.open(str(path), metadata_errors="replace")
+    for stream in container.streams.video[:1]:
+        if stream.codec_context is not None:
+            stream.codec_context.thread_count = 1
+            stream.codec_context.thread_type = "NONE"
+    return container
+
+
 def decode_frames(
-    container: av.container.InputContainer, sampling: Sampling, *, max_pixels: int
+    container: av.container.InputContainer, sampling: Sampling | FrameChoice, *, max_pixels: int
 ) -> Iterator[Frame]:
     """Yield the chosen frames of an open container, and close it; see :func:`read_frames`."""
     picker, decoded = sampling.start(), 0
@@ -151,17 +196,17 @@ def decode_frames(
         stream = container.streams.video[0]
         if stream.codec_context is None:
             raise VideoUnreadable("its pictures are coded in a way that FFmpeg doesn't know")
-        _check_size(stream, max_pixels)
-        clock = _Clock(stream, by_index=container.format.name in _INDEX_TIMED)
+        check_video_size(stream, max_pixels)
+        clock = _Clock(stream, by_index=container.format.name in INDEX_TIMED)
         try:
             for raw in container.decode(stream):
                 time_s = clock.read(raw, decoded)
                 if picker.wants(decoded, time_s):
-                    yield Frame(index=decoded, time_s=time_s, image=_upright(raw))
+                    yield Frame(index=decoded, time_s=time_s, image=upright_image(raw))
                 decoded += 1
                 if picker.full:
                     return
-        except _decode_errors() as problem:
+        except decode_errors() as problem:
             raise VideoUnreadable(_explain(problem), decoded=decoded) from problem
         _refuse_missing(container, stream, decoded, clock)
 
@@ -177,12 +222,25 @@ def count_frames(path: Path, sampling: Sampling) -> int:
             stream = container.streams.video[0]
             seconds = _read_duration(container, stream)
             rate = float(stream.average_rate or 25)
-    except _decode_errors():
+    except decode_errors():
         return 1
     frames = stream.frames or round(seconds * rate)
     chosen = -(-frames // sampling.every) if sampling.fps is None else int(frames / rate * sampling.fps) + 1
     chosen = min(chosen, frames)
     return max(1, chosen if sampling.limit is None else min(chosen, sampling.limit))
+
+
+def estimate_seconds(path: Path) -> float | None:
+    """Return how long a video is by its header; None where it doesn't say or can't be read."""
+    import av
+
+    try:
+        with av.open(str(path), metadata_errors="replace") as container:
+            if not container.streams.video:
+                return None
+            return _read_duration(container, container.streams.video[0]) or None
+    except decode_errors():
+        return None
 
 
 def count_pictures(path: Path) -> tuple[int, float | None]:
@@ -191,10 +249,8 @@ def count_pictures(path: Path) -> tuple[int, float | None]:
     Raises:
         VideoUnreadable: It can't be opened, or no frame can be decoded.
     """
-    import av
-
     try:
-        with av.open(str(path), metadata_errors="replace") as container:
+        with open_video(path) as container:
             if not container.streams.video:
                 raise VideoUnreadable("holds no pictures, only sound or data")
             stream = container.streams.video[0]
@@ -203,10 +259,10 @@ def count_pictures(path: Path) -> tuple[int, float | None]:
             try:
                 for _ in container.decode(stream):
                     count += 1
-            except _decode_errors() as problem:
+            except decode_errors() as problem:
                 if not count:
                     raise VideoUnreadable(_explain(problem)) from problem
-    except _decode_errors() as problem:
+    except decode_errors() as problem:
         raise VideoUnreadable(_explain(problem)) from problem
     if not count:
         raise VideoUnreadable("no frame could be decoded: the file is empty or truncated")
@@ -240,13 +296,19 @@ class _Clock:
         return self._last
 
 
-def _upright(raw: Any) -> Image.Image:
+def upright_image(raw: Any) -> Image.Image:
+    """Convert a decoded frame to RGB, turned as its display matrix says."""
     image: Image.Image = raw.to_image()
     turn = _TURNS.get(round(getattr(raw, "rotation", 0) / 90) * 90 % 360)
     return image if turn is None else image.transpose(turn)
 
 
-def _check_size(stream: Any, max_pixels: int) -> None:
+def check_video_size(stream: Any, max_pixels: int) -> None:
+    """Refuse a video by the size that it declares.
+
+    Raises:
+        VideoUnreadable: Its frames have more pixels than `max_pixels`.
+    """
     if stream.width * stream.height > max_pixels:
         raise VideoUnreadable(
             f"declares {stream.width} x {stream.height} pixels, above the cap of {max_pixels:,} (max_pixels)"
@@ -273,7 +335,7 @@ def _read_duration(container: Any, stream: Any) -> float:
     return 0.0 if container.duration is None else container.duration / 1e6
 
 
-def _decode_errors() -> tuple[type[BaseException], ...]:
+def decode_errors() -> tuple[type[BaseException], ...]:
     """Return what PyAV was seen to raise on damaged files, beside its own errors."""
     import av
 

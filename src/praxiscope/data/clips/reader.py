@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from PIL import Image
 
+from praxiscope.data.clips.crops import Frame, crop_views
 from praxiscope.data.clips.frames import read_frames
+from praxiscope.data.clips.pack_reader import PackedClips
 from praxiscope.data.clips.sampling import draw_indices, list_views
 from praxiscope.data.images import ImageUnreadable
 from praxiscope.data.loader import BatchReader, SampleFailed, SampleSet
@@ -66,9 +67,8 @@ class ClipReader:
         if isinstance(self.transform, EvalTransform):
             views = list_views(count, self.num_frames, self.section)
             frames = self._decode(row, np.unique(np.concatenate(views)))
-            crops = {index: self.transform(frame) for index, frame in frames.items()}
-            clips = np.stack([np.stack([crops[index] for index in view.tolist()]) for view in views])
-            return clips if len(views) > 1 else clips[0]
+            clips = crop_views(views, frames, self.transform, self.section.num_crops)
+            return clips if len(clips) > 1 else clips[0]
         rng = np.random.default_rng([self.seed, epoch, FRAME_STREAM, row, *again])
         indices = draw_indices(count, self.num_frames, self.section, rng)
         frames = self._decode(row, np.unique(indices))
@@ -77,14 +77,18 @@ class ClipReader:
         crops = {index: self.transform(frame, np.random.default_rng(seed)) for index, frame in frames.items()}
         return np.stack([crops[index] for index in indices.tolist()])
 
-    def _decode(self, row: int, indices: npt.NDArray[np.int64]) -> dict[int, Image.Image]:
+    def _decode(self, row: int, indices: npt.NDArray[np.int64]) -> dict[int, Frame]:
         samples, span = self.samples, self.samples.spans[row]
+        if isinstance(samples.packed, PackedClips):
+            packed = samples.packed.read(row, indices.tolist())
+            return dict(zip(indices.tolist(), packed, strict=True))
         try:
             frames = read_frames(
                 samples.root / samples.paths[row],
                 (indices + span.first).tolist(),
                 target_size=self.transform.decode_size,
                 max_pixels=self.max_pixels,
+                decoder=self.section.decoder,
             )
         except ImageUnreadable as error:
             raise SampleFailed(

@@ -63,6 +63,23 @@ def list_views(count: int, num_frames: int, section: ClipSection) -> list[Indice
     return [_clip(np.floor(edges[:-1] + point * np.diff(edges)), count) for point in points]
 
 
+def list_drawable(count: int, num_frames: int | None, section: ClipSection) -> Indices:
+    """Return every frame that training or evaluation may look at.
+
+    Args:
+        count: Frames that the clip has.
+        num_frames: T; None where it isn't known.
+        section: ``uniform`` draws nothing, so few frames are enough; the others may draw any.
+
+    Returns:
+        int64, ascending, each once.
+    """
+    if num_frames is None or section.sampling != "uniform":
+        return np.arange(count)
+    views = [_spread_ends(count, num_frames), *list_views(count, num_frames, section)]
+    return np.unique(np.concatenate(views))
+
+
 def count_distinct(views: list[Indices]) -> int:
     """Return how many of the views show other frames than all the others before them."""
     return len({view.tobytes() for view in views})

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from praxiscope.data.sources.cifar import find_cifar, list_cifar
+from praxiscope.data.sources.clip_folders import list_clip_folders
+from praxiscope.data.sources.epic import find_epic, is_epic_table, list_epic
 from praxiscope.data.sources.folder import find_split_folders, list_folder
 from praxiscope.data.sources.idx import find_idx, list_idx
 from praxiscope.data.sources.listing import Listing, holds_media
@@ -19,7 +21,9 @@ from praxiscope.recipe.schema import DataSection
 
 _SOURCES: dict[str, Callable[[Path, DataSection], Listing]] = {
     "folder": list_folder,
+    "clips": list_clip_folders,
     "csv": list_csv,
+    "epic": list_epic,
     "stage": list_stage,
     "cifar": list_cifar,
     "idx": list_idx,
@@ -51,14 +55,17 @@ def list_samples(root: Path, section: DataSection) -> Listing:
 def detect_source(root: Path, section: DataSection) -> str:
     """Return which source reads `root`.
 
-    A table that was named wins; then a stage, folders of splits, a table with images beside or below it, and
+    A table that was named wins; then EPIC-KITCHENS' tables, a stage, folders of splits, a table with images
+    beside or below it, and
     class folders with images; a container decides only where none of these is.
 
     Raises:
         DataError: Several fit.
     """
     if section.csv is not None:
-        return "csv"
+        return "epic" if is_epic_table(root / Path(section.csv).expanduser()) else "csv"
+    if find_epic(root) is not None:
+        return "epic"
     if (root / TABLE_NAME).is_file():
         return "stage"
     if find_split_folders(root):

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from praxiscope.data.clips.spans import Span
+from praxiscope.data.clips.cues import Cue
 from praxiscope.data.images import IMAGE_SUFFIXES, read_head, sniff_format
 from praxiscope.data.manifest import Finding, Severity, quantify
 from praxiscope.errors import UsageError
@@ -21,11 +21,14 @@ SPLIT_NAMES = {
 }  # fmt: skip
 """Lower-case names by which folders and tables call the splits."""
 
-_CLIP_SUFFIXES = frozenset({".avi", ".flv", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm", ".wmv"})
+CLIP_SUFFIXES = frozenset({".avi", ".flv", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm", ".wmv"})
 _NO_CLIPS = (
     "left out, as there are images here too: a network learns from images or from clips. Give them "
     "folders of their own."
 )
+MISSING_VIDEO = "its video or frames are missing"
+"""Quarantine reason of a clip whose source isn't there; the data's source says where it was looked for."""
+
 _JUNK_NAMES = frozenset({"thumbs.db", "desktop.ini"})
 
 
@@ -43,7 +46,7 @@ class Sample:
     """Samples of one group belong in one split."""
     mask: str | None = None
     """Posix path of a mask image, relative to the data folder."""
-    span: Span | None = None
+    cue: Cue | None = None
     """Where a clip lies in its video; None for an image, or for a clip that is a whole video."""
     problem: str | None = None
     """Why it can't be used, where that is known without opening it."""
@@ -68,6 +71,9 @@ class Listing:
     findings: tuple[Finding, ...]
     clips: bool = False
     """Whether samples are clips."""
+    heads: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """The whole label set of each head in its published order, where the source knows it; otherwise the
+    labels are those that samples have, by code point."""
 
 
 @dataclass(kw_only=True)
@@ -160,7 +166,7 @@ def _identity(folder: Path) -> tuple[int, int]:
 
 
 def _is_clip(name: str) -> bool:
-    return PurePosixPath(name).suffix.lower() in _CLIP_SUFFIXES
+    return PurePosixPath(name).suffix.lower() in CLIP_SUFFIXES
 
 
 def is_text(name: str) -> bool:

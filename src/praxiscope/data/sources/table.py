@@ -15,6 +15,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from praxiscope.data.manifest import Finding, quantify
+from praxiscope.data.sources.clip_table import (
+    ClipIndex,
+    describe_unit,
+    find_unit,
+    name_clip,
+    names_clips,
+    read_cue,
+)
 from praxiscope.data.sources.listing import (
     SPLIT_NAMES,
     Listing,
@@ -35,7 +43,11 @@ USUAL_NAMES: dict[str, tuple[str, ...]] = {
              "imagename", "imagefile", "img"),
     "label": ("label", "labels", "class", "classname", "category", "action", "target"),
     "split": ("split", "dataset", "subset", "set", "partition", "peersplit"),
-    "group": ("group", "performer", "subject", "person", "participant", "video"),
+    "group": ("group", "performer", "subject", "person", "participant", "participantid", "video", "videoid"),
+    "start": ("startframe", "starts", "startsec", "startseconds", "starttime", "starttimestamp"),
+    "stop": ("stopframe", "endframe", "stops", "ends", "stopsec", "endsec", "stopseconds", "endseconds",
+             "stoptime", "endtime", "stoptimestamp", "endtimestamp"),
+    "fps": ("fps", "framerate"),
 }  # fmt: skip
 """Column names by role, compared in lower case without spaces, ``_`` and ``-``; earlier ones win."""
 
@@ -176,7 +188,7 @@ def list_rows(
     *,
     known: frozenset[str] = frozenset(),
 ) -> Listing:
-    """List a table's samples.
+    """List a table's samples, which are images, or clips where it gives start and stop or folders of frames.
 
     Args:
         root: Absolute data folder.
@@ -193,6 +205,9 @@ def list_rows(
         for row in table.rows
     ]
     _check_splits(table, columns, entries)
+    unit = find_unit(table.header, columns)
+    if unit is not None or names_clips(root, table.path.parent, [entry["path"] for entry in entries]):
+        return _list_clips(root, table, columns, entries, group_rule)
     skip = {*known, *(entry["mask"] for entry in entries if "mask" in entry)}
     if table.path.is_relative_to(root):
         skip.add(table.path.relative_to(root).as_posix())
@@ -212,6 +227,28 @@ def list_rows(
     )
 
 
+def _list_clips(
+    root: Path,
+    table: Table,
+    columns: Mapping[str, int],
+    entries: Sequence[Mapping[str, str]],
+    group_rule: str | None,
+) -> Listing:
+    unit = find_unit(table.header, columns)
+    index = ClipIndex(root, table.path.parent)
+    samples = []
+    for entry in entries:
+        path, problem = index.find(entry["path"], MISSING)
+        cue, unread = read_cue(entry, unit)
+        sample = _fill_sample(path, problem or unread, entry, group_rule)
+        samples.append(replace(sample, sample_id=name_clip(path, entry, unit), path=path, cue=cue))
+    unique, findings = _merge_rows(samples)
+    if unit is not None:
+        findings.append(describe_unit(samples, table.header, columns, unit))
+    ordered = tuple(unique[sample_id] for sample_id in sorted(unique))
+    return Listing(source="csv", samples=ordered, findings=tuple(findings), clips=True)
+
+
 def _check_splits(table: Table, columns: Mapping[str, int], entries: Sequence[Mapping[str, str]]) -> None:
     if "split" not in columns:
         return
@@ -225,13 +262,26 @@ def _check_splits(table: Table, columns: Mapping[str, int], entries: Sequence[Ma
 
 def _make_sample(index: _FileIndex, entry: Mapping[str, str], group_rule: str | None) -> Sample:
     split = SPLIT_NAMES.get(entry.get("split", "").lower())
-    labels = {
+    label = " ".join(_read_labels(entry).values()) or entry.get("label", "")
+    sample_id, problem = index.find(entry["path"], split or "train", label)
+    return _fill_sample(sample_id, problem, entry, group_rule)
+
+
+def _read_labels(entry: Mapping[str, str]) -> dict[str, str]:
+    """Return the label of each of several heads; nothing of one."""
+    return {
         role.removeprefix(LABEL_OF): normalise_label(text)
         for role, text in entry.items()
         if role.startswith(LABEL_OF)
     }
+
+
+def _fill_sample(
+    sample_id: str, problem: str | None, entry: Mapping[str, str], group_rule: str | None
+) -> Sample:
+    split = SPLIT_NAMES.get(entry.get("split", "").lower())
+    labels = _read_labels(entry)
     label = " ".join(labels.values()) if labels else entry["label"]
-    sample_id, problem = index.find(entry["path"], split or "train", label)
     if "split" in entry and split is None:
         problem = problem or "the table gives no split"
     if not all(labels.values()) or not label:
