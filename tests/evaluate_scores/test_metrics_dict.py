@@ -204,7 +204,7 @@ def test_ece_interval_holds_its_value(make_predictions):
         assert 0 <= figure["low"] <= figure["value"] <= figure["high"] <= 1
 
 
-def test_with_several_heads_one_is_named(make_predictions):
+def test_several_heads_are_scored_each_and_together(make_predictions):
     one = make_predictions()
     info = dataclasses.replace(one.info, heads={"action": one.names(), "noun": ("cup", "pan")})
     both = build_predictions(
@@ -218,8 +218,9 @@ def test_with_several_heads_one_is_named(make_predictions):
     )
     assert compute(both, head="action") == compute(one)
     assert compute(both, head="noun")["names"] == ["cup", "pan"]
-    with pytest.raises(UsageError, match="No head was named"):
-        compute_metrics(both)
+    joint = compute_metrics(both, resamples=200)
+    assert joint["heads"] == {"action": compute(one), "noun": compute(both, head="noun")}
+    assert (joint["head"], joint["joint"]) == ("joint", ["action", "noun"])
 
 
 def test_no_samples_are_refused(make_predictions):

@@ -8,13 +8,12 @@ import pytest
 from praxiscope.evaluation.scores import compute_metrics
 from praxiscope.evaluation.text import (
     PER_CLASS_COLUMNS,
-    escape_controls,
     format_per_class_csv,
     format_test_report,
-    measure_width,
     write_per_class_csv,
     write_test_report,
 )
+from praxiscope.evaluation.typeset import escape_controls, measure_width
 
 
 @pytest.fixture

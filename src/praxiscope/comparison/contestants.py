@@ -9,12 +9,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import pyarrow.compute as pc
 
 from praxiscope.comparison.foreign import read_foreign
 from praxiscope.comparison.tables import CountTable, SampleTable
 from praxiscope.data.manifest import read_manifest
 from praxiscope.errors import DataError, UsageError
+from praxiscope.evaluation.joint import name_joint, name_pair, stack_heads
 from praxiscope.evaluation.predictions import Predictions, read_predictions
 from praxiscope.recipe.load import load_recipe
 from praxiscope.runs.find import find_run
@@ -52,7 +54,7 @@ def read_contestants(
     Args:
         sources: Run folders, ``RECIPE@latest``, predictions files, CSV or JSON files.
         split: Whose predictions are taken from runs and from files of several splits.
-        head: Which head; may be left out when there is only one.
+        head: Which head; of several, their joint answer by default.
         labels: What to call the contestants, one each.
         separate: Keep runs of one recipe apart.
         root: Folder of all runs, for names.
@@ -133,7 +135,8 @@ def read_source(source: Path | str, *, split: str, head: str | None, root: Path)
         source=run.path,
         run=run.path,
         seed=recipe["seed"],
-        recipe_key=_fingerprint_asked(recipe),
+        # What `praxiscope fuse` made has its first member's recipe, and is another model than that.
+        recipe_key=_fingerprint_asked({**recipe, "fusion": run.read_run_json().get("fusion")}),
     )
 
 
@@ -142,17 +145,46 @@ def _from_predictions(predictions: Predictions, path: Path, *, split: str, head:
         predictions = predictions.for_split(split)
     if not len(predictions):
         raise DataError(f"{path} holds no samples to compare.")
+    if len(predictions.heads) > 1 and head in {None, name_joint(list(predictions.heads))}:
+        return _join_table(predictions, path)
     head = predictions.resolve_head(head)
+    return replace(
+        _start_table(predictions, path, head),
+        names=predictions.names(head),
+        names_complete=True,
+        targets=predictions.targets(head),
+        preds=predictions.preds(head),
+        logits=predictions.logits(head),
+    )
+
+
+def _join_table(predictions: Predictions, path: Path) -> SampleTable:
+    """Return the joint answers of several heads; labels are the combinations that occur."""
+    targets, preds = stack_heads(predictions)
+    names = list(predictions.heads.values())
+    labels, places = np.unique(np.concatenate([targets, preds]), axis=0, return_inverse=True)
+    told = tuple(
+        name_pair([own[index] for own, index in zip(names, label, strict=True)]) for label in labels.tolist()
+    )
+    return replace(
+        _start_table(predictions, path, name_joint(list(predictions.heads))),
+        names=told,
+        targets=places.reshape(-1)[: len(targets)],
+        preds=places.reshape(-1)[len(targets) :],
+    )
+
+
+def _start_table(predictions: Predictions, path: Path, head: str) -> SampleTable:
+    """Return a table's facts, still without answers."""
     return SampleTable(
         source=path,
         split=predictions.split,
         head=head,
-        names=predictions.names(head),
-        names_complete=True,
+        names=(),
+        names_complete=False,
         sample_ids=tuple(predictions.sample_ids),
-        targets=predictions.targets(head),
-        preds=predictions.preds(head),
-        logits=predictions.logits(head),
+        targets=np.zeros(0, dtype=np.int64),
+        preds=np.zeros(0, dtype=np.int64),
         groups=tuple(predictions.groups),
         clean=predictions.clean,
         recipe_name=predictions.info.recipe_name,

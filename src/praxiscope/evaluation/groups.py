@@ -43,6 +43,8 @@ class ClassGroups:
     """Column -> group -> indices of its classes; groups in alphabetical order."""
     ungrouped: Mapping[str, tuple[str, ...]]
     """Column -> classes that have no group in it."""
+    head: str | None = None
+    """Whose classes they are; None for the only head."""
 
 
 def read_class_groups(path: Path, names: Sequence[str]) -> ClassGroups:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import cast
 
+from praxiscope.data.clips.flow import FlowReader, FlowTransform
 from praxiscope.data.clips.reader import ClipReader, SampleReader
 from praxiscope.data.loader import BatchReader, Loader, SampleSet, build_loader
 from praxiscope.data.transforms import EvalTransform, InputSpec, Interpolation, TrainTransform
@@ -44,6 +46,8 @@ def build_reader(
     if not samples.spans:
         return BatchReader(samples=samples, transform=transform, seed=recipe.seed, max_pixels=max_pixels)
     assert recipe.model.num_frames is not None  # set where training begins
+    if recipe.model.input == "flow":
+        return _build_flow_reader(samples, transform, recipe)
     return ClipReader(
         samples=samples,
         transform=transform,
@@ -51,6 +55,25 @@ def build_reader(
         num_frames=recipe.model.num_frames,
         seed=recipe.seed,
         max_pixels=max_pixels,
+    )
+
+
+def _build_flow_reader(
+    samples: SampleSet, transform: TrainTransform | EvalTransform, recipe: Recipe
+) -> FlowReader:
+    """Return what reads clips as optical flow."""
+    if isinstance(transform, TrainTransform):
+        transform = FlowTransform(spec=transform.spec, augment=transform.augment)
+    assert recipe.model.num_frames is not None
+    stored = recipe.clip.flow_folder
+    return FlowReader(
+        samples=samples,
+        transform=transform,
+        section=recipe.clip,
+        num_frames=recipe.model.num_frames,
+        seed=recipe.seed,
+        max_pixels=recipe.loader.max_pixels,
+        stored=None if stored is None else samples.root / Path(stored).expanduser(),
     )
 
 

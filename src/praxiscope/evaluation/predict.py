@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from praxiscope.data.loader import Loader
 from praxiscope.data.plan import plan_evaluation
 from praxiscope.models.runtime import Runtime
+from praxiscope.models.shards import is_sharded
+from praxiscope.models.world import ALONE, World
 from praxiscope.stats.calibration import compute_calibration
 from praxiscope.stats.confusion import compute_confusion, compute_scores
 from praxiscope.stats.joint import rank_joint, score_joint
@@ -32,6 +34,7 @@ def compute_logits(  # noqa: PLR0913 - all but two name a part of the evaluation
     runtime: Runtime,
     flip: bool = False,
     progress: Callable[[int, int], None] = lambda _done, _total: None,
+    world: World = ALONE,
 ) -> npt.NDArray[np.float32]:
     """Run the model over a split: every sample exactly once, nothing padded, in the order of its rows.
 
@@ -43,36 +46,59 @@ def compute_logits(  # noqa: PLR0913 - all but two name a part of the evaluation
         normalize: uint8 batch -> the model's input.
         runtime: device and precision.
         flip: average the logits of each image and its mirror image.
-        progress: called with samples done and N.
+        progress: called with samples done and their number, both of this rank.
+        world: the ranks that share the samples; all of them get all logits.
 
     Returns:
         float32 (N, K).
 
     Raises:
-        SampleFailed: a sample can't be read.
+        SampleFailed: a sample can't be read, by this rank or another.
     """
-    was_training = module.training
+    was_training, sharded = module.training, is_sharded(module)
     module.eval()
-    parts = []
-    done = 0
+    # A sharded network is put together for each forward pass by all ranks: they need equally many.
+    plans = plan_evaluation(num_samples, batch_size, rank=world.rank, ranks=world.size, in_step=sharded)
+    parts: list[Tensor] = []
+    done, total = 0, sum(len(plan.rows) for plan in plans if not plan.spare)
     try:
-        with torch.inference_mode():
-            for batch in loader.batches(plan_evaluation(num_samples, batch_size)):
-                images = batch.images
-                views = images.shape[1] if images.ndim == _WITH_VIEWS else 1
-                images = normalize(images.flatten(0, 1) if images.ndim == _WITH_VIEWS else images)
-                with runtime.autocast():
-                    logits = module(images).float()
-                    if flip:
-                        logits = (logits + module(images.flip(-1)).float()) / 2
-                if views > 1:
-                    logits = logits.unflatten(0, (-1, views)).mean(dim=1)
-                parts.append(logits.cpu().numpy())
-                done += len(batch.rows)
-                progress(done, num_samples)
+        with world.together(), torch.no_grad() if sharded else torch.inference_mode():
+            for plan, batch in zip(plans, loader.batches(plans), strict=True):
+                logits = answer_batch(module, batch.images, normalize=normalize, runtime=runtime, flip=flip)
+                if not plan.spare:
+                    parts.append(logits.cpu())
+                    done += len(batch.rows)
+                    progress(done, total)
     finally:
         module.train(was_training)
-    return np.concatenate(parts)
+    rows: npt.NDArray[np.float32] = world.gather_rows(torch.cat(parts or [torch.empty(0)])).numpy()
+    return rows
+
+
+def answer_batch(
+    module: nn.Module,
+    images: Tensor,
+    *,
+    normalize: Callable[[Tensor], Tensor],
+    runtime: Runtime,
+    flip: bool = False,
+) -> Tensor:
+    """Return a batch's logits, float32 (B, K), the mean over its views and, with `flip`, its mirror images.
+
+    Args:
+        module: the network, in evaluation mode.
+        images: uint8 (B, C, H, W), of clips (B, T, C, H, W), in several views (B, V, T, C, H, W).
+        normalize: uint8 batch -> the model's input.
+        runtime: device and precision.
+        flip: average the logits of each image and its mirror image.
+    """
+    views = images.shape[1] if images.ndim == _WITH_VIEWS else 1
+    inputs = normalize(images.flatten(0, 1) if images.ndim == _WITH_VIEWS else images)
+    with runtime.autocast():
+        logits: Tensor = module(inputs).float()
+        if flip:
+            logits = (logits + module(inputs.flip(-1)).float()) / 2
+    return logits.view(-1, views, logits.shape[1]).mean(dim=1) if views > 1 else logits
 
 
 def compute_epoch_scores(

@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 
 from praxiscope.errors import DataError
+from praxiscope.evaluation.baseline import score_baseline
 from praxiscope.evaluation.groups import GROUPS_RULE, ClassGroups, score_groups
+from praxiscope.evaluation.joint import join_heads
 from praxiscope.evaluation.predictions import Predictions
 from praxiscope.stats.bootstrap import bootstrap_calibration, bootstrap_means, bootstrap_scores, code_groups
 from praxiscope.stats.calibration import NUM_BINS, compute_calibration, compute_sample_losses
@@ -20,7 +22,7 @@ from praxiscope.stats.confusion import (
     compute_confusion,
 )
 from praxiscope.stats.extremes import ExtremeClasses, Extremes, describe_extremes, tell_extremes
-from praxiscope.stats.intervals import Interval, wilson_interval
+from praxiscope.stats.intervals import Interval, open_extreme, wilson_interval
 from praxiscope.stats.labels import IntArray
 from praxiscope.stats.topk import TIES_RULE, compute_target_ranks
 
@@ -52,34 +54,59 @@ def compute_metrics(
     resamples: int = 2000,
     level: float = 0.95,
     grouping: ClassGroups | None = None,
+    training: IntArray | None = None,
 ) -> dict[str, Any]:
     """Compute everything that ``metrics.json`` holds, in the form that docs/architecture.md gives.
 
+    Of several heads the joint answer stands first, and each head's figures under ``heads`` (see
+    :mod:`praxiscope.evaluation.joint`).
+
     Args:
         predictions: At least one sample, all of one split.
-        head: Which head; may be left out when there is only one.
+        head: Only this one of several heads.
         seed: Of the bootstrap; the same seed gives the same intervals.
         resamples: Of the bootstrap, at least 1.
         level: Confidence level of all intervals, in (0, 1).
-        grouping: Groups of the head's classes to compare, from `read_class_groups`; None for none.
+        grouping: Groups of a head's classes to compare, from `read_class_groups`; None for none.
+        training: (N, M) targets of the training samples, from `read_training_targets`, for what always naming
+            the most frequent answer would give; None leaves ``baseline`` out.
 
     Returns:
         Plain JSON values, fractions in [0, 1], None for what is undefined; ``rules`` says when that is.
 
     Raises:
         DataError: No samples, or several splits.
-        UsageError: No such head, or several and none named.
+        UsageError: No such head.
         ValueError: ``resamples`` or ``level`` outside their range.
     """
     if not len(predictions):
         raise DataError("There are no predictions to score: no sample of the split could be used.")
-    head, split = predictions.resolve_head(head), predictions.split
+    plan = {"seed": seed, "resamples": resamples, "level": level}
+    chosen = list(predictions.heads) if head is None else [predictions.resolve_head(head)]
+    scored = {name: _score_head(predictions, name, plan) for name in chosen}
+    if grouping is not None:
+        owner = grouping.head or predictions.resolve_head(head)
+        scored[owner]["groups"] = score_groups(predictions, owner, grouping, plan)
+        scored[owner]["rules"]["groups"] = GROUPS_RULE
+    if training is not None:
+        for name, metrics in scored.items():
+            metrics["baseline"] = score_baseline(predictions, training, [name])
+    metrics = scored[chosen[0]]
+    if len(chosen) > 1:
+        metrics = join_heads(predictions, scored, plan)
+        if training is not None:
+            metrics["baseline"] = score_baseline(predictions, training, chosen)
+    return dict(without_nan(metrics))
+
+
+def _score_head(predictions: Predictions, head: str, plan: dict[str, Any]) -> dict[str, Any]:
+    """Compute the metrics of one head."""
+    split, level, resamples = predictions.split, plan["level"], plan["resamples"]
     names, targets, preds = predictions.names(head), predictions.targets(head), predictions.preds(head)
     confusion = compute_confusion(targets, preds, len(names))
-    plan = {"seed": seed, "resamples": resamples, "level": level}
     num_clean = int(predictions.clean.sum())
     num_groups = int(code_groups(predictions.groups, len(predictions)).max()) + 1
-    metrics: dict[str, Any] = {
+    return {
         "schema": SCHEMA_VERSION,
         "split": split,
         "num_samples": len(predictions),
@@ -102,12 +129,9 @@ def compute_metrics(
         "reliability": _list_bins(predictions, head),
         "top_confusions": list_top_confusions(confusion, names, limit=NUM_TOP_CONFUSIONS),
         "extremes": summarize_extremes(confusion, names, level=level),
-        "groups": None if grouping is None else score_groups(predictions, head, grouping, plan),
+        "groups": None,
         "rules": _state_rules(len(names), num_groups, num_groups < len(predictions)),
     }
-    if grouping is not None:
-        metrics["rules"]["groups"] = GROUPS_RULE
-    return dict(_without_nan(metrics))
 
 
 def list_top_confusions(confusion: IntArray, names: tuple[str, ...], *, limit: int) -> list[dict[str, Any]]:
@@ -229,20 +253,12 @@ def _compute_section(predictions: Predictions, head: str, plan: dict[str, Any]) 
     num_groups = int(code_groups(groups, len(predictions)).max()) + 1
     for name, by_construction in (("top1", 1), ("top5", TOP_K)):
         if logits.shape[1] > by_construction:
-            figures[name] = _open_extreme(figures[name], num_groups, plan["level"])
+            figures[name] = open_extreme(figures[name], num_groups, level=plan["level"])
     section: dict[str, Any] = {"n": len(predictions)}
     for name in HEADLINE_NAMES:
         figure = figures[name]
         section[name] = {"value": figure.value, "low": figure.low, "high": figure.high}
     return section
-
-
-def _open_extreme(figure: Interval, num_groups: int, level: float) -> Interval:
-    """Give an accuracy of exactly 0 or 1, where all resamples agree, Wilson's interval over the groups."""
-    if figure.value not in {0.0, 1.0} or num_groups < 2:
-        return figure
-    low, high = wilson_interval(int(figure.value) * num_groups, num_groups, level=level)
-    return Interval(value=figure.value, low=float(low), high=float(high))
 
 
 def _list_classes(confusion: IntArray, names: tuple[str, ...], level: float) -> list[dict[str, Any]]:
@@ -306,12 +322,12 @@ def _state_rules(num_classes: int, num_groups: int, grouped: bool) -> dict[str, 
     return rules
 
 
-def _without_nan(value: Any) -> Any:
-    """Replace every NaN by None: JSON has none."""
+def without_nan(value: Any) -> Any:
+    """Return nested mappings, lists and numbers with every NaN replaced by None: JSON has none."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, Mapping):
-        return {key: _without_nan(item) for key, item in value.items()}
+        return {key: without_nan(item) for key, item in value.items()}
     if isinstance(value, list):
-        return [_without_nan(item) for item in value]
+        return [without_nan(item) for item in value]
     return value

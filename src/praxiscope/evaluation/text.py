@@ -4,16 +4,31 @@ from __future__ import annotations
 
 import csv
 import io
-import textwrap
-import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from praxiscope.evaluation.baseline import tell_baseline
+from praxiscope.evaluation.joint_text import (
+    format_epic,
+    format_joint_facts,
+    format_joint_headline,
+    format_outcomes,
+    format_temporal,
+    list_rules,
+)
+from praxiscope.evaluation.typeset import (
+    align,
+    escape_controls,
+    measure_width,
+    shorten,
+    show_number,
+    show_percent,
+    show_span,
+    with_interval,
+    wrap,
+)
 from praxiscope.runs.atomic import write_text
-
-WIDTH = 100
-"""Columns of the report at most, unless a label's name needs more."""
 
 PER_CLASS_COLUMNS = (
     "name",
@@ -32,7 +47,6 @@ PER_CLASS_COLUMNS = (
 MAX_COMPARISONS = 20
 """Comparisons of groups that the report lists; ``metrics.json`` holds all."""
 
-_NAME_WIDTH = 36
 _FRACTIONS = {
     "top1": "top-1 accuracy",
     "top5": "top-5 accuracy",
@@ -62,17 +76,53 @@ def format_test_report(metrics: Mapping[str, Any], *, title: str = "", num_confu
     heading = f"Evaluation on {escape_controls(metrics['split'])}"
     if title:
         heading += f": {escape_controls(title)}"
-    sections = [
-        [heading, "=" * measure_width(heading)],
-        _format_facts(metrics),
-        ["", *_format_headline(metrics), *_format_interval(metrics)],
+    if "heads" in metrics:
+        parts = [
+            [heading, "=" * measure_width(heading)],
+            format_joint_facts(metrics),
+            ["", *format_joint_headline(metrics), *_format_interval(metrics)],
+            format_outcomes(metrics),
+            format_epic(metrics),
+            format_temporal(metrics),
+            ["", "Most frequent confusions", *_format_confusions(metrics, num_confusions)],
+            *(_format_head(own, num_confusions) for own in metrics["heads"].values()),
+        ]
+        rules = [rule for each in (metrics, *metrics["heads"].values()) for rule in list_rules(each)]
+    else:
+        parts = [
+            [heading, "=" * measure_width(heading)],
+            _format_facts(metrics),
+            ["", *_format_headline(metrics), *_format_baseline(metrics), *_format_interval(metrics)],
+            format_temporal(metrics),
+            *_format_details(metrics, num_confusions),
+        ]
+        rules = list_rules(metrics)
+    parts.append(["", "How to read the figures", *wrap(dict.fromkeys(rules), "- ")])
+    return "\n".join(line.rstrip() for lines in parts for line in lines) + "\n"
+
+
+def _format_head(metrics: Mapping[str, Any], num_confusions: int) -> list[str]:
+    heading = f"Head {escape_controls(metrics['head'])}: {metrics['num_classes']:,} classes"
+    details = _format_details(metrics, num_confusions)
+    return [
+        *("", "", heading, "-" * measure_width(heading)),
+        *(*_format_headline(metrics), *_format_baseline(metrics)),
+        *(line for lines in details for line in lines),
+    ]
+
+
+def _format_details(metrics: Mapping[str, Any], num_confusions: int) -> list[list[str]]:
+    return [
         ["", "Per class, best F1 first", *_format_classes(metrics)],
         _format_extremes(metrics),
         _format_groups(metrics),
         ["", "Most frequent confusions", *_format_confusions(metrics, num_confusions)],
-        ["", "How to read the figures", *_wrap(metrics["rules"].values(), "- ")],
     ]
-    return "\n".join(line.rstrip() for lines in sections for line in lines) + "\n"
+
+
+def _format_baseline(metrics: Mapping[str, Any]) -> list[str]:
+    told = tell_baseline(metrics)
+    return wrap([escape_controls(told)]) if told else []
 
 
 def format_per_class_csv(metrics: Mapping[str, Any]) -> str:
@@ -110,26 +160,19 @@ def write_per_class_csv(metrics: Mapping[str, Any], path: Path) -> None:
     write_text(path, format_per_class_csv(metrics))
 
 
-def escape_controls(text: str) -> str:
-    r"""Show characters that would break a line or steer a terminal by their escapes.
+def write_per_class_csvs(metrics: Mapping[str, Any], folder: Path) -> tuple[Path, ...]:
+    """Write ``per_class.csv``, of several heads ``per_class_<head>.csv`` for each, and return the paths.
 
-    >>> escape_controls("two\nlines")
-    'two\\nlines'
+    Raises:
+        EnvironmentProblem: The disk is full.
     """
-    return "".join(
-        char
-        if char == " " or unicodedata.category(char)[0] not in "CZ"
-        else char.encode("unicode_escape").decode()
-        for char in text
-    )
-
-
-def measure_width(text: str) -> int:
-    """Count the columns that text takes in a terminal: wide characters take two, combining marks none."""
-    return sum(
-        0 if unicodedata.combining(char) else 1 + (unicodedata.east_asian_width(char) in "WF")
-        for char in text
-    )
+    heads = metrics.get("heads")
+    tables = {f"per_class_{head}.csv": own for head, own in heads.items()} if heads else None
+    paths = []
+    for name, own in (tables or {"per_class.csv": metrics}).items():
+        write_per_class_csv(own, folder / name)
+        paths.append(folder / name)
+    return tuple(paths)
 
 
 def _format_facts(metrics: Mapping[str, Any]) -> list[str]:
@@ -147,9 +190,9 @@ def _format_headline(metrics: Mapping[str, Any]) -> list[str]:
     columns = [("all samples", metrics["all"]), ("clean samples", metrics["clean"])]
     lines = [" " * 20 + "".join(f"{title:<26}" for title, _ in columns)]
     for name, label in (*_FRACTIONS.items(), *_NUMBERS.items()):
-        show = _percent if name in _FRACTIONS else _number
+        show = show_percent if name in _FRACTIONS else show_number
         cells = "".join(
-            f"{'none' if section is None else _with_interval(section[name], show):<26}"
+            f"{'none' if section is None else with_interval(section[name], show):<26}"
             for _, section in columns
         )
         lines.append(f"{label:<20}{cells}")
@@ -159,7 +202,7 @@ def _format_headline(metrics: Mapping[str, Any]) -> list[str]:
 def _format_interval(metrics: Mapping[str, Any]) -> list[str]:
     interval = metrics["interval"]
     told = f"Brackets: {100 * interval['level']:g} % interval, {interval['method']}"
-    return _wrap([f"{told}, {interval['resamples']:,} resamples of {interval['num_groups']:,} groups."])
+    return wrap([f"{told}, {interval['resamples']:,} resamples of {interval['num_groups']:,} groups."])
 
 
 def _format_classes(metrics: Mapping[str, Any]) -> list[str]:
@@ -167,44 +210,45 @@ def _format_classes(metrics: Mapping[str, Any]) -> list[str]:
     titles = ("class", "samples", "F1", "precision", "interval", "recall", "interval")
     cells = [
         (
-            _shorten(row["name"]),
+            shorten(row["name"]),
             f"{row['support']:,}",
-            _percent(row["f1"]),
-            _percent(row["precision"]),
-            _range(row["precision_low"], row["precision_high"], _percent),
-            _percent(row["recall"]),
-            _range(row["recall_low"], row["recall_high"], _percent),
+            show_percent(row["f1"]),
+            show_percent(row["precision"]),
+            show_span(row["precision_low"], row["precision_high"], show_percent),
+            show_percent(row["recall"]),
+            show_span(row["recall_low"], row["recall_high"], show_percent),
         )
         for row in rows
     ]
-    return _align([titles, *cells])
+    return align([titles, *cells])
 
 
 def _format_extremes(metrics: Mapping[str, Any]) -> list[str]:
     """Name the classes at 100 % and at 0 % recall, each with how sure that is."""
     # A file that was written before these findings existed has none.
     findings = metrics.get("extremes") or {"sentences": (), "differences": None}
-    lines = _wrap(findings["sentences"], "- ")
+    lines = wrap(findings["sentences"], "- ")
     for level, words in ((1.0, "Every sample right"), (0.0, "No sample right")):
         found = [row for row in metrics["per_class"] if row["recall"] == level]
         if found:
-            lines += _wrap([f"{words}{_list_extreme(found)}."])
+            lines += wrap([f"{words}{_list_extreme(found)}."])
     for words, side in (("Above overall", "better"), ("Below overall", "worse")):
         rows = (findings["differences"] or {}).get(side)
         if rows:
             told = (
-                f"{_shorten(row['name'])} ({_percent(row['recall'])}, p {row['p_holm']:.2g})" for row in rows
+                f"{shorten(row['name'])} ({show_percent(row['recall'])}, p {row['p_holm']:.2g})"
+                for row in rows
             )
-            lines += _wrap([f"{words} beyond chance: {'; '.join(told)}."])
+            lines += wrap([f"{words} beyond chance: {'; '.join(told)}."])
     return ["", "Classes at the extremes", *lines] if lines else []
 
 
 def _list_extreme(rows: Sequence[Mapping[str, Any]]) -> str:
     """Name classes with their samples and intervals, once where they are the same for all."""
-    names = [_shorten(row["name"]) for row in rows]
+    names = [shorten(row["name"]) for row in rows]
     sizes = [
         f"{row['support']:,} sample{'s' if row['support'] > 1 else ''}{{each}}, recall "
-        f"{_range(row['recall_low'], row['recall_high'], _percent)}"
+        f"{show_span(row['recall_low'], row['recall_high'], show_percent)}"
         for row in rows
     ]
     if len(rows) > 1 and len(set(sizes)) == 1:
@@ -223,80 +267,30 @@ def _format_groups(metrics: Mapping[str, Any]) -> list[str]:
     for column in groups["columns"]:
         rows = [
             (
-                _shorten(row["name"]),
+                shorten(row["name"]),
                 f"{row['num_classes']:,}",
                 f"{row['n']:,}",
-                _percent(row["accuracy"]["value"]),
-                _range(row["accuracy"]["low"], row["accuracy"]["high"], _percent),
-                _percent(row["macro_recall"]),
+                show_percent(row["accuracy"]["value"]),
+                show_span(row["accuracy"]["low"], row["accuracy"]["high"], show_percent),
+                show_percent(row["macro_recall"]),
             )
             for row in column["groups"]
         ]
-        lines += _align([(_shorten(column["column"]), *titles[1:]), *rows])
+        lines += align([(shorten(column["column"]), *titles[1:]), *rows])
     told = sorted(groups["differences"], key=lambda one: (not one["told_apart"], one["p_value"]))
     sentences = [one["sentence"] for one in told[:MAX_COMPARISONS]]
     if len(told) > MAX_COMPARISONS:
         sentences.append(f"{len(told) - MAX_COMPARISONS:,} more comparisons are in metrics.json.")
-    return ["", *lines, *_wrap(map(escape_controls, [*sentences, *groups["sentences"]]), "- ")]
+    return ["", *lines, *wrap(map(escape_controls, [*sentences, *groups["sentences"]]), "- ")]
 
 
 def _format_confusions(metrics: Mapping[str, Any], limit: int) -> list[str]:
     rows = [
         (
-            f"{_shorten(row['target'])} -> {_shorten(row['preds'])}",
+            f"{shorten(row['target'])} -> {shorten(row['preds'])}",
             f"{row['count']:,}",
-            f"{100 * row['share']:.1f} % of {_shorten(row['target'])}",
+            f"{100 * row['share']:.1f} % of {shorten(row['target'])}",
         )
         for row in metrics["top_confusions"][:limit]
     ]
-    return _align(rows, left=(0, 2)) if rows else ["none: every sample is right"]
-
-
-def _align(rows: Sequence[Sequence[str]], *, left: Iterable[int] = (0,)) -> list[str]:
-    """Pad the cells of each column to one width, to the right but for the columns named."""
-    widths = [max(map(measure_width, column)) for column in zip(*rows, strict=True)]
-    ragged = set(left)
-    lines = []
-    for row in rows:
-        cells = []
-        for index, (cell, width) in enumerate(zip(row, widths, strict=True)):
-            padding = " " * (width - measure_width(cell))
-            cells.append(cell + padding if index in ragged else padding + cell)
-        lines.append("  ".join(cells))
-    return lines
-
-
-def _wrap(sentences: Iterable[str], bullet: str = "") -> list[str]:
-    wrapper = textwrap.TextWrapper(
-        WIDTH, initial_indent=bullet, subsequent_indent=" " * len(bullet), break_long_words=False
-    )
-    return [line for sentence in sentences for line in wrapper.wrap(sentence)]
-
-
-def _shorten(name: str) -> str:
-    shown = escape_controls(name)
-    if measure_width(shown) <= _NAME_WIDTH:
-        return shown
-    while measure_width(shown) > _NAME_WIDTH - 3:
-        shown = shown[:-1]
-    return f"{shown}..."
-
-
-def _percent(value: float | None) -> str:
-    return "-" if value is None else f"{100 * value:.1f} %"
-
-
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.4f}"
-
-
-def _range(low: float | None, high: float | None, show: Any) -> str:
-    return (
-        "[-]"
-        if low is None or high is None
-        else f"[{show(low).removesuffix(' %')}, {show(high).removesuffix(' %')}]"
-    )
-
-
-def _with_interval(figure: Mapping[str, float | None], show: Any) -> str:
-    return f"{show(figure['value']):>7} {_range(figure['low'], figure['high'], show)}"
+    return align(rows, left=(0, 2)) if rows else ["none: every sample is right"]

@@ -10,7 +10,14 @@ from typing import Any
 
 from praxiscope.reporting.artefacts import Artefacts, Evaluation, read_artefacts
 from praxiscope.reporting.explanations.brief import Brief, build_brief
-from praxiscope.reporting.gallery import Gallery, collect_failures, find_pictures
+from praxiscope.reporting.gallery import (
+    Gallery,
+    Shown,
+    collect_failures,
+    collect_joint_failures,
+    find_pictures,
+)
+from praxiscope.reporting.joint import JointView, build_joint_view, build_temporal
 from praxiscope.reporting.page import render_page
 from praxiscope.reporting.sections import (
     build_cost,
@@ -19,6 +26,7 @@ from praxiscope.reporting.sections import (
     build_groups,
     build_learning,
     build_provenance,
+    read_stored_recipe,
 )
 from praxiscope.reporting.views import EvaluationView, build_view
 from praxiscope.reporting.wording import format_count, show_text
@@ -77,6 +85,7 @@ def compose_page(
             "train": shlex.join(map(str, command)) if command else "praxiscope train RECIPE --data DIR",
         },
         "headline": headline,
+        "temporal": build_temporal(first.metrics if first else None),
         "second": _view(second, folder),
         "gallery": gallery,
         "gallery_sentence": _describe_gallery(gallery),
@@ -92,11 +101,13 @@ def compose_page(
     }
 
 
-def _view(evaluation: Evaluation | None, folder: str) -> EvaluationView | None:
+def _view(evaluation: Evaluation | None, folder: str) -> EvaluationView | JointView | None:
     if evaluation is None:
         return None
-    split = evaluation.metrics["split"]
-    return build_view(evaluation.metrics, command=f"praxiscope evaluate {folder} --split {split}")
+    metrics = evaluation.metrics
+    command = f"praxiscope evaluate {folder} --split {metrics['split']}"
+    build = build_joint_view if "heads" in metrics else build_view
+    return build(metrics, command=command)
 
 
 def _build_gallery(
@@ -104,10 +115,19 @@ def _build_gallery(
 ) -> Gallery | None:
     if evaluation is None or evaluation.predictions is None:
         return None
-    pictures = find_pictures(artefacts.manifest, data_root)
-    return collect_failures(
-        evaluation.predictions, evaluation.metrics["head"], pictures, max_failures=max_failures
-    )
+    predictions = evaluation.predictions
+    pictures = find_pictures(artefacts.manifest, data_root, _find_shown(artefacts))
+    if len(predictions.heads) > 1:
+        return collect_joint_failures(predictions, pictures, max_failures=max_failures)
+    return collect_failures(predictions, evaluation.metrics["head"], pictures, max_failures=max_failures)
+
+
+def _find_shown(artefacts: Artefacts) -> Shown | None:
+    """Return which frames of clips the network saw, None where the recipe can't be read or sees images."""
+    recipe, _ = read_stored_recipe(artefacts)
+    if recipe is None or recipe.model.num_frames is None:
+        return None
+    return Shown(num_frames=recipe.model.num_frames, section=recipe.clip)
 
 
 def _list_facts(artefacts: Artefacts) -> list[str]:
@@ -125,10 +145,21 @@ def _list_facts(artefacts: Artefacts) -> list[str]:
 
 
 def _list_sections(
-    headline: EvaluationView | None, first: Evaluation | None, has_second: bool, has_brief: bool
+    headline: EvaluationView | JointView | None,
+    first: Evaluation | None,
+    has_second: bool,
+    has_brief: bool,
 ) -> list[tuple[str, str]]:
     sections = [("result", "Result"), ("learning", "Learning")]
-    if headline is not None:
+    if first is not None and first.metrics.get("temporal_reliance"):
+        sections.insert(1, ("order", "Order"))
+    if isinstance(headline, JointView):
+        sections.append(("confusions", "Confusions"))
+        sections += [
+            (f"head-{place}", one.name.capitalize()) for place, one in enumerate(headline.heads, start=1)
+        ]
+        sections.append(("failures", "Failures"))
+    elif headline is not None:
         sections += [
             ("confusions", "Confusions"),
             ("calibration", "Calibration"),
@@ -185,6 +216,6 @@ def _embed(evaluation: Evaluation | None, gallery: Gallery | None) -> Mapping[st
     if evaluation is None or gallery is None:
         return {"names": [], "failures": []}
     return {
-        "names": [show_text(name) for name in evaluation.metrics["names"]],
+        "names": [show_text(name) for name in gallery.names],
         "failures": [{"target": one.target, "preds": one.preds} for one in gallery.failures],
     }

@@ -122,7 +122,9 @@ def build_curves(
     best_epoch: int | None,
     extensions: Sequence[Mapping[str, Any]] = (),
 ) -> tuple[LineChart, ...]:
-    """Return the panels loss, top-1 and learning rate; one without a single finite value is left out.
+    """Return the panels loss, top-1 (of several heads also each one's) and learning rate.
+
+    A panel without a single finite value is left out.
 
     Args:
         rows: One mapping per epoch, as in ``metrics.jsonl``; missing and non-finite values leave gaps.
@@ -132,6 +134,11 @@ def build_curves(
     panels = (
         ("Loss", (("train", "train/loss"), ("val", "val/loss")), 1.0, ""),
         ("Top-1 accuracy (%)", (("train", "train/top1"), ("val", "val/top1")), 100.0, "\u202f%"),
+        *(
+            (f"Top-1, {head} (%)", (("train", f"train/{head}_top1"), ("val", key)), 100.0, "\u202f%")
+            for key in rows[0]
+            if (head := _find_head(key))
+        ),
         ("Learning rate", (("lr", "lr"),), 1.0, ""),
     )
     charts = []
@@ -140,6 +147,12 @@ def build_curves(
         if any(series.values()):
             charts.append(_mark_joints(_build_panel(title, series, unit, best_epoch), rows, extensions))
     return tuple(charts)
+
+
+def _find_head(key: str) -> str:
+    """Return the head whose top-1 a column is, nothing where it is none."""
+    inner = key.removeprefix("val/").removesuffix("_top1")
+    return inner if key == f"val/{inner}_top1" else ""
 
 
 def _mark_joints(

@@ -23,6 +23,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.ft2font import FT2Font
+from matplotlib.ticker import MaxNLocator
 
 from praxiscope.reporting.wording import describe_joints, shorten
 
@@ -30,6 +31,10 @@ BLUE, ORANGE, INK, MUTED, GRID = "#0072b2", "#d55e00", "#1d2126", "#646b73", "#e
 DPI = 150
 MAX_COUNTED_CLASSES = 30
 """Up to this many classes the confusion matrix prints a count in each cell that isn't empty."""
+MAX_MATRIX_CLASSES = 110
+"""Up to this many classes a confusion matrix can be read; beyond, the most frequent confusions are drawn."""
+MAX_LISTED_CLASSES = 120
+"""Up to this many classes each one is drawn."""
 
 _BLUES = LinearSegmentedColormap.from_list("praxiscope", ["#ffffff", "#cfe3f2", "#6aaed6", BLUE, "#003f66"])
 
@@ -153,13 +158,20 @@ def plot_reliability(bins: Sequence[Mapping[str, Any]], ece: float | None) -> Fi
 def plot_per_class(per_class: Sequence[Mapping[str, Any]]) -> Figure:
     """Draw each class's recall with its interval and its F1, worst F1 on top.
 
+    Of more than `MAX_LISTED_CLASSES` classes, those with the most samples.
+
     Args:
         per_class: The ``per_class`` rows of ``metrics.json``; a value that is None isn't drawn.
 
     Returns:
         The figure; `save_figure` writes it.
     """
-    rows = sorted(per_class, key=lambda row: (_number(row["f1"], missing=-1.0), row["name"]))
+    shown = sorted(per_class, key=lambda row: (-row["support"], row["name"]))
+    title = "Per class (number of samples)"
+    if len(per_class) > MAX_LISTED_CLASSES:
+        shown = shown[:MAX_LISTED_CLASSES]
+        title = f"The {len(shown)} classes with the most samples, of {len(per_class)}"
+    rows = sorted(shown, key=lambda row: (_number(row["f1"], missing=-1.0), row["name"]))
     figure = Figure(figsize=(8.0, min(40.0, 1.5 + 0.27 * len(rows))), layout="constrained")
     axes = figure.subplots()
     for place, row in enumerate(rows):
@@ -185,8 +197,69 @@ def plot_per_class(per_class: Sequence[Mapping[str, Any]]) -> Figure:
     axes.set_yticks(list(places), labels, fontsize=8.5, parse_math=False)
     axes.set(xlim=(-1, 101), ylim=(len(rows) - 0.5, -0.5))
     axes.set_xlabel("%", color=MUTED)
-    dress_axes(axes, "Per class (number of samples)")
+    dress_axes(axes, title)
     figure.legend(*axes.get_legend_handles_labels(), frameon=False, loc="outside lower center", ncols=2)
+    return figure
+
+
+def plot_top_confusions(confusions: Sequence[Mapping[str, Any]], num_classes: int) -> Figure:
+    """Draw the most frequent confusions as bars, where a matrix would have too many rows to be read.
+
+    Args:
+        confusions: The ``top_confusions`` of ``metrics.json``, most frequent first; may be empty.
+        num_classes: K.
+
+    Returns:
+        The figure; `save_figure` writes it.
+    """
+    figure = Figure(figsize=(9.0, 1.5 + 0.3 * max(1, len(confusions))), layout="constrained")
+    axes = figure.subplots()
+    places = range(len(confusions))
+    axes.barh(places, [one["count"] for one in confusions], color=ORANGE, height=0.7)
+    labels = [
+        " \u2192 ".join(shorten(drawable(one[key])) for key in ("target", "preds")) for one in confusions
+    ]
+    axes.set_yticks(places, labels, fontsize=8.5, parse_math=False)
+    for place, one in enumerate(confusions):
+        share = f" {100 * one['share']:.0f} % of {shorten(drawable(one['target']), 20)}"
+        axes.annotate(
+            share, (one["count"], place), xytext=(3, 0), textcoords="offset points",
+            va="center", fontsize=7.5, color=MUTED, parse_math=False,
+        )  # fmt: skip
+    axes.set_ylim(len(confusions) - 0.5, -0.5)
+    axes.margins(x=0.35)
+    axes.set_xlim(left=0)
+    axes.set_xlabel("samples", color=MUTED)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    dress_axes(axes, f"Most frequent confusions of {num_classes} classes (true \u2192 predicted)")
+    return figure
+
+
+def plot_temporal(orders: Sequence[Mapping[str, Any]]) -> Figure:
+    """Draw top-1 of each order of frames with its interval; the frames in order are the line to compare with.
+
+    Args:
+        orders: Of ``temporal_reliance`` in ``metrics.json``, the true order first.
+
+    Returns:
+        The figure; `save_figure` writes it.
+    """
+    figure = Figure(figsize=(6.4, 1.4 + 0.45 * len(orders)), layout="constrained")
+    axes = figure.subplots()
+    axes.axvline(100 * orders[0]["top1"]["value"], color=MUTED, linewidth=1.2, linestyle=(0, (4, 3)))
+    for place, one in enumerate(orders):
+        value, low, high = (100 * _number(one["top1"][key]) for key in ("value", "low", "high"))
+        color, marker = (BLUE, "o") if place == 0 else (ORANGE, "D")
+        axes.plot([low, high], [place, place], color=color, alpha=0.45, linewidth=5, solid_capstyle="butt")
+        axes.plot([value], [place], marker, color=color)
+        axes.annotate(
+            f"{value:.1f} %", (value, place), xytext=(0, 8), textcoords="offset points",
+            ha="center", fontsize=8, color=INK,
+        )  # fmt: skip
+    axes.set_yticks(range(len(orders)), [one["order"] for one in orders], fontsize=9)
+    axes.set_ylim(len(orders) - 0.4, -0.7)
+    axes.set_xlabel("top-1, %, with its interval", color=MUTED)
+    dress_axes(axes, "Accuracy by the order of the frames")
     return figure
 
 
@@ -205,14 +278,26 @@ def write_evaluation_figures(metrics: Mapping[str, Any], folder: Path) -> tuple[
         folder: Existing folder of the evaluation.
 
     Returns:
-        The paths written: ``confusion.png``, ``reliability.png``, ``per_class.png``.
+        The paths written: ``confusion.png``, ``reliability.png``, ``per_class.png``; of several heads each
+        with ``_<head>`` before the ending; ``temporal_reliance.png`` where it was measured.
     """
-    ece = (metrics["all"].get("ece") or {}).get("value")
-    return (
-        save_figure(plot_confusion(metrics["confusion"], metrics["names"]), folder / "confusion.png"),
-        save_figure(plot_reliability(metrics["reliability"], ece), folder / "reliability.png"),
-        save_figure(plot_per_class(metrics["per_class"]), folder / "per_class.png"),
-    )
+    written = []
+    several = metrics.get("heads") or {"": metrics}
+    for head, own in several.items():
+        ending = f"_{head}.png" if head else ".png"
+        ece = (own["all"].get("ece") or {}).get("value")
+        figures = {
+            "confusion": plot_confusion(own["confusion"], own["names"])
+            if own["num_classes"] <= MAX_MATRIX_CLASSES
+            else plot_top_confusions(own["top_confusions"], own["num_classes"]),
+            "reliability": plot_reliability(own["reliability"], ece),
+            "per_class": plot_per_class(own["per_class"]),
+        }
+        written += [save_figure(figure, folder / f"{name}{ending}") for name, figure in figures.items()]
+    if metrics.get("temporal_reliance"):
+        figure = plot_temporal(metrics["temporal_reliance"]["orders"])
+        written.append(save_figure(figure, folder / "temporal_reliance.png"))
+    return tuple(written)
 
 
 def save_figure(figure: Figure, path: Path) -> Path:

@@ -110,7 +110,7 @@ def build_learning(artefacts: Artefacts) -> LearningSection:
     rows = artefacts.rows
     if not rows:
         return LearningSection(panels=(), findings=(), best_epoch=None, best_rule="")
-    recipe, problem = _read_recipe(artefacts)
+    recipe, problem = read_stored_recipe(artefacts)
     findings = describe_run(rows, recipe, artefacts.run)
     monitor = best.get("monitor") or findings.monitor
     value = best.get("value")
@@ -177,7 +177,7 @@ def build_groups(metrics: Mapping[str, Any] | None) -> GroupsSection | None:
     )
 
 
-def _read_recipe(artefacts: Artefacts) -> tuple[Recipe | None, tuple[str, ...]]:
+def read_stored_recipe(artefacts: Artefacts) -> tuple[Recipe | None, tuple[str, ...]]:
     """Return the run's recipe, or why what follows from it isn't known."""
     unknown = "whether training images were mixed and what training loss is, isn't known."
     if artefacts.recipe is None:

@@ -35,6 +35,8 @@ SCORE_LABELS = {
     "ece": "Expected calibration error",
 }
 MAX_CONFUSIONS = 12
+MAX_MATRIX_CLASSES = 110
+"""Beyond, a matrix has thousands of cells too small to point at; the table of confusions says more."""
 NO_PERCENT = frozenset({"nll", "brier"})
 
 
@@ -85,11 +87,14 @@ class EvaluationView:
     cards: tuple[ScoreCard, ...]
     scores: tuple[ScoreRow, ...]
     rules: tuple[str, ...]
-    confusion: ConfusionChart
+    confusion: ConfusionChart | None
+    """None where there are too many classes for a matrix to be read."""
     top_confusions: tuple[Confusion, ...]
     reliability: LineChart | None
     bins: tuple[Mapping[str, Any], ...]
     per_class: tuple[Mapping[str, Any], ...]
+    heads: tuple[()] = ()
+    """It is of one head; `JointView` is of several."""
 
 
 def build_view(metrics: Mapping[str, Any], *, command: str) -> EvaluationView:
@@ -106,14 +111,16 @@ def build_view(metrics: Mapping[str, Any], *, command: str) -> EvaluationView:
         level=f"{100 * metrics['interval']['level']:g}{NARROW}%",
         verdict=describe_result(metrics),
         clean_sentence=describe_clean(metrics),
-        interval_sentence=_describe_interval(metrics["interval"]),
+        interval_sentence=describe_interval(metrics["interval"]),
         calibration_sentence=describe_calibration(metrics),
-        cards=tuple(_build_card(metrics, key, label) for key, label in _choose_scores(metrics)),
+        cards=tuple(build_card(metrics, key, label) for key, label in _choose_scores(metrics)),
         scores=tuple(
             _build_row(metrics, key, label) for key, label in SCORE_LABELS.items() if metrics["all"].get(key)
         ),
         rules=tuple(str(rule) for rule in metrics.get("rules", {}).values()),
-        confusion=build_confusion(metrics["confusion"], metrics["names"]),
+        confusion=build_confusion(metrics["confusion"], metrics["names"])
+        if metrics["num_classes"] <= MAX_MATRIX_CLASSES
+        else None,
         top_confusions=_list_confusions(metrics),
         reliability=build_reliability(metrics["reliability"]),
         bins=tuple(one for one in metrics["reliability"] if one["count"]),
@@ -138,7 +145,8 @@ def _choose_scores(metrics: Mapping[str, Any]) -> list[tuple[str, str]]:
     ]
 
 
-def _build_card(metrics: Mapping[str, Any], key: str, label: str) -> ScoreCard:
+def build_card(metrics: Mapping[str, Any], key: str, label: str) -> ScoreCard:
+    """Return one score of some metrics, on all and on clean samples."""
     scores = {kind: (metrics[kind] or {}).get(key) for kind in ("all", "clean")}
     counts = {"all": metrics["num_samples"], "clean": metrics["num_clean"]}
     return ScoreCard(
@@ -166,7 +174,8 @@ def _format_score(score: Mapping[str, Any] | None, key: str) -> tuple[str, str]:
     return f"{score['value']:.3f}", f"{score['low']:.3f}\u2013{score['high']:.3f}" if has_interval else ""
 
 
-def _describe_interval(interval: Mapping[str, Any]) -> str:
+def describe_interval(interval: Mapping[str, Any]) -> str:
+    """Return how the intervals were made, in one sentence."""
     return (
         f"Intervals: {100 * interval['level']:g}{NARROW}%, {interval['method']},"
         f" {format_count(interval['resamples'])} resamples of {format_count(interval['num_groups'])} groups."

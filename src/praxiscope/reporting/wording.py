@@ -123,7 +123,13 @@ def describe_result(metrics: Mapping[str, Any]) -> str:
     sentence = f"Right on {format_percent(score['value'])} of {format_count(count)} {kind} samples"
     if interval := format_interval(score):
         sentence += f" ({100 * metrics['interval']['level']:g}{NARROW}% interval {interval})"
-    if count and max(supports) < count:
+    if baseline := metrics.get("baseline"):
+        most = format_percent(baseline["all"]["top1"])
+        sentence += (
+            f", where always naming {_quote(baseline['name'])}, the most frequent answer of training, would "
+            f"be right on {most}"
+        )
+    elif count and max(supports) < count:
         most = format_percent(max(supports) / count)
         sentence += f", where always naming the most frequent class would be right on {most}"
     ranked = sorted(

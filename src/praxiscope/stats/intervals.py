@@ -87,6 +87,20 @@ def wilson_interval(
     return np.clip(low, 0.0, 1.0), np.clip(high, 0.0, 1.0)
 
 
+def open_extreme(figure: Interval, num_groups: int, *, level: float) -> Interval:
+    """Give a share of exactly 0 or 1, where all resamples agree, Wilson's interval over the groups.
+
+    Args:
+        figure: A share in [0, 1] with its bootstrap interval.
+        num_groups: Groups that were resampled; of one alone nothing is known, and the figure stays as it is.
+        level: Confidence level in (0, 1).
+    """
+    if figure.value not in {0.0, 1.0} or num_groups < 2:
+        return figure
+    low, high = wilson_interval(int(figure.value) * num_groups, num_groups, level=level)
+    return Interval(value=figure.value, low=float(low), high=float(high))
+
+
 def percentile_interval(value: float, resampled: npt.NDArray[np.floating], *, level: float) -> Interval:
     """Put the percentile interval of resampled values around a value (Efron 1979).
 

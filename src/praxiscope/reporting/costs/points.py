@@ -65,7 +65,7 @@ class CostKind:
 LATENCY = CostKind(
     key="latency_ms",
     title="Accuracy against latency",
-    axis="latency of one image, median (ms, log scale)",
+    axis="latency of one image or clip, median (ms, log scale)",
     unit="ms",
     limit="max_latency_ms",
 )

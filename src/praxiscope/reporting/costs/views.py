@@ -77,7 +77,7 @@ class Segment:
 
 @dataclass(frozen=True, kw_only=True)
 class StageBar:
-    """Where the time of one image goes."""
+    """Where the time of one image or clip goes."""
 
     model: str
     segments: tuple[Segment, ...]
@@ -205,6 +205,8 @@ def _list_facts(entry: Mapping[str, Any]) -> tuple[tuple[str, str, str], ...]:
         if accuracy
         else ("Accuracy", "not measured", "profile a run, not an architecture, to get it")
     )
+    frames = entry.get("num_frames")
+    unit = "image" if frames is None else f"clip of {frames} frames"
     gmacs, gflops, activations = (entry.get(key) for key in ("gmacs", "gflops", "activations_m"))
     return (
         score,
@@ -212,7 +214,7 @@ def _list_facts(entry: Mapping[str, Any]) -> tuple[tuple[str, str, str], ...]:
         (
             "Multiply-accumulates",
             MISSING if gmacs is None else f"{gmacs:.3g}{NARROW}GMACs",
-            "" if gflops is None else f"of one image, {gflops:.3g} GFLOPs",
+            "" if gflops is None else f"of one {unit}, {gflops:.3g} GFLOPs",
         ),
         (
             "Activations",

@@ -1,0 +1,191 @@
+"""Explained clips: a strip of frames with maps over them, what each frame carries, and one page of all."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from PIL import Image
+
+from praxiscope.reporting.explanations.maps import clear_axes
+from praxiscope.reporting.explanations.saliency import blend, choose_scale, encode_picture
+from praxiscope.reporting.figures import BLUE, GRID, INK, MUTED, ORANGE
+from praxiscope.reporting.page import render_page
+from praxiscope.reporting.wording import shorten
+from praxiscope.runs import atomic
+
+PAGE = "index.html"
+MAX_FRAMES = 8
+"""Frames of a strip; of more, these are evenly spread, while the curves show all."""
+_PAGE_SIDE = 1500
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ClipPicture:
+    """What is drawn of one clip.
+
+    Attributes:
+        frames: uint8 (T, S, S, 3), what the network saw.
+        numbers: (T,) numbers of these frames in their video, from 0.
+        maps: title of a method -> float32 (T, S, S).
+        evidence: title of a method -> (T,) share of each frame in the clip's evidence.
+        effects: (T,) logit that is lost without each frame.
+        attention: (T,) weight of each frame in the pooling over time; None where there is none.
+        title: one line.
+    """
+
+    frames: npt.NDArray[np.uint8]
+    numbers: Sequence[int]
+    maps: dict[str, npt.NDArray[np.float32]]
+    evidence: dict[str, npt.NDArray[np.float32]]
+    effects: npt.NDArray[np.float32]
+    attention: npt.NDArray[np.float32] | None
+    title: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClipEntry:
+    """A clip that was explained, as ``clips.json`` keeps it.
+
+    Attributes:
+        sample_id: of the manifest, or a path.
+        reason: why it was chosen: named, failure, random.
+        split: of the manifest; None of a clip from elsewhere.
+        true: label of each head; empty where it has none.
+        predicted: head -> label.
+        probability: head -> of the predicted label.
+        frames: numbers of the frames that the network saw, from 0 in the video.
+        evidence: head -> method -> share of each frame.
+        effects: head -> logit lost without each frame.
+        attention: weight of each frame in the pooling over time.
+        files: head -> the figure.
+    """
+
+    sample_id: str
+    reason: str
+    split: str | None
+    true: dict[str, str]
+    predicted: dict[str, str]
+    probability: dict[str, float]
+    frames: tuple[int, ...]
+    evidence: dict[str, dict[str, list[float]]]
+    effects: dict[str, list[float]]
+    attention: list[float] | None
+    files: dict[str, str]
+
+    @property
+    def is_failure(self) -> bool:
+        """Whether a head's answer is wrong."""
+        return any(self.predicted[head] != label for head, label in self.true.items())
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the entry of ``clips.json``."""
+        return asdict(self)
+
+
+def plot_clip(picture: ClipPicture) -> Figure:
+    """Draw a clip: its frames, each method's maps over them, and below what each frame carries."""
+    count = len(picture.frames)
+    shown = np.unique(np.linspace(0, count - 1, min(MAX_FRAMES, count)).round().astype(int))
+    rows = 1 + len(picture.maps)
+    figure = Figure(figsize=(1.55 * len(shown) + 1.1, 1.6 * rows + 2.5), layout="constrained")
+    figure.set_layout_engine("constrained", w_pad=0.15)  # inches: labels of both axes stand in it
+    figure.suptitle(shorten(picture.title, 110), fontsize=11, color=INK)
+    parts: Any = figure.subfigures(2, 1, height_ratios=[1.6 * rows, 2.5])
+    top, below = parts
+    grid = top.subplots(rows, len(shown), squeeze=False)
+    for column, place in enumerate(shown.tolist()):
+        _show(grid[0, column], picture.frames[place])
+        grid[0, column].set_title(f"frame {picture.numbers[place]}", fontsize=8, color=MUTED)
+    for row, (title, maps) in enumerate(picture.maps.items(), start=1):
+        # One scale for all frames: a frame without evidence looks as empty as it is.
+        scale = choose_scale(0.0, float(maps.max()), signed=False)
+        for column, place in enumerate(shown.tolist()):
+            _show(grid[row, column], blend(picture.frames[place], maps[place], scale))
+        grid[row, 0].set_ylabel(title, fontsize=8, color=MUTED)
+    _plot_frames(below.subplots(), picture)
+    return figure
+
+
+def _show(axes: Axes, pixels: npt.NDArray[np.uint8]) -> None:
+    axes.imshow(pixels, interpolation="bilinear")
+    clear_axes(axes)
+
+
+def _plot_frames(axes: Axes, picture: ClipPicture) -> None:
+    """Draw the logit lost without each frame as bars, shares of evidence and attention as lines."""
+    places = np.arange(len(picture.frames))
+    axes.bar(places, picture.effects, width=0.6, color=ORANGE, label="logit lost without the frame")
+    axes.axhline(0, color=MUTED, linewidth=0.8)
+    axes.set_ylabel("logit lost", fontsize=8, color=ORANGE)
+    axes.set_xlabel("frame", fontsize=8, color=MUTED)
+    every = max(1, -(-len(places) // 16))
+    axes.set_xticks(places[::every], [str(number) for number in picture.numbers[::every]])
+    shares = axes.twinx()
+    styles = ["-", "--", ":"]
+    for style, (title, evidence) in zip(styles, picture.evidence.items(), strict=False):
+        shares.plot(
+            places, 100 * evidence, style, color=BLUE, marker="o", markersize=3, label=f"{title}, share"
+        )
+    if picture.attention is not None:
+        shares.plot(places, 100 * picture.attention, "-.", color=INK, marker="s", markersize=3,
+                    label="attention over time")  # fmt: skip
+    shares.set_ylim(bottom=0)
+    shares.set_ylabel("share of a frame (%)", fontsize=8, color=BLUE)
+    shares.set_visible(bool(shares.lines))
+    for each in (axes, shares):
+        each.tick_params(labelsize=8, colors=MUTED)
+        each.spines[:].set_color(GRID)
+    handles = [part for each in (axes, shares) for part in each.get_legend_handles_labels()[0]]
+    labels = [text for each in (axes, shares) for text in each.get_legend_handles_labels()[1]]
+    axes.legend(handles, labels, fontsize=7, loc="upper center", bbox_to_anchor=(0.5, 1.22), ncols=4,
+                frameon=False)  # fmt: skip
+
+
+def build_clip_page(folder: Path, about: dict[str, Any], entries: Sequence[ClipEntry]) -> Path:
+    """Write the page of all explained clips.
+
+    Args:
+        folder: Holds the figures; gets ``index.html``.
+        about: ``model``, ``epoch``, ``split`` ... of the run.
+        entries: What was explained.
+
+    Returns:
+        The page.
+    """
+    views = [
+        {
+            "entry": entry,
+            "pictures": [(head, _embed(folder / file)) for head, file in entry.files.items()],
+        }
+        for entry in entries
+    ]
+    context = {
+        "kind": "explanations",
+        "title": f"What {about['model']} looks at",
+        "facts": [f"epoch {about['epoch']}", f"{about['num_frames']} frames a clip", f"{len(entries)} clips"],
+        "sections": [("clips", "Clips"), ("reading", "Reading")],
+        "footer": "Every figure on this page lies beside it as PNG; its numbers are in clips.json.",
+        "views": views,
+        "views_averaged": about["views"],
+        "embedded": {},
+    }
+    page = render_page(
+        context,
+        template="explain_clips.html.j2",
+        styles=("report.css", "explain.css"),
+        scripts=("report.js",),
+    )
+    atomic.write_text(folder / PAGE, page)
+    return folder / PAGE
+
+
+def _embed(path: Path) -> str:
+    with Image.open(path) as picture:
+        return encode_picture(picture.convert("RGB"), side=_PAGE_SIDE)
