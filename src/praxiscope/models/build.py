@@ -14,10 +14,12 @@ from praxiscope.errors import UsageError
 from praxiscope.models.catalog import RGB, ModelCard, find_card, find_timm_config
 from praxiscope.models.freeze import FreezeReport, freeze
 from praxiscope.models.heads import find_last_linear, replace_head
+from praxiscope.models.shift import add_temporal_shift
 from praxiscope.models.small import adapt_to_small_images, fit_patches
 from praxiscope.models.sources import find_pretrained
 from praxiscope.models.state import count_parameters, find_classifier_prefixes
 from praxiscope.models.temporal import add_temporal_head
+from praxiscope.models.video import build_video_network
 from praxiscope.models.weights import WeightsReport, load_weights
 from praxiscope.recipe.schema import ModelSection
 
@@ -26,13 +28,19 @@ _RESERVED = frozenset(
      "in_chans", "img_size", "drop_rate", "drop_path_rate", "features_only", "scriptable", "exportable"}
 )  # fmt: skip
 
+# No movement is 128 and becomes 0; the deviation is the mean of ImageNet's three, as in the code of TSN (Wang
+# et al. 2016).
+FLOW_MEAN: RGB = (128 / 255,) * 3
+FLOW_STD: RGB = (0.226,) * 3
+
 
 @dataclass(frozen=True, kw_only=True)
 class BuiltModel:
     """A network and all that its users must know to feed it."""
 
     module: nn.Module
-    """Takes float images (B, C, H, W), normalised with ``mean`` and ``std``; gives logits (B, K)."""
+    """Takes float images (B, C, H, W) or clips (B, T, C, H, W), normalised with ``mean`` and ``std``; gives
+    logits (B, K)."""
     card: ModelCard
     """What the catalogue knows about it."""
     img_size: int
@@ -50,7 +58,8 @@ class BuiltModel:
     num_parameters: int
     """Numbers in the network, frozen ones included."""
     timm_kwargs: dict[str, Any]
-    """What ``timm.create_model(card.timm_name, num_classes=..., **timm_kwargs)`` needs to build the same."""
+    """What ``timm.create_model(card.timm_name, num_classes=..., **timm_kwargs)`` needs to build the same;
+    empty for a network of torchvision."""
     loaded: WeightsReport | None
     """Where its weights came from; None when it starts from scratch."""
     frozen: FreezeReport | None
@@ -117,6 +126,10 @@ def _create(
 ) -> tuple[nn.Module, dict[str, Any]]:
     if num_classes < 1:
         raise UsageError(f"A classifier needs at least one class; num_classes is {num_classes}.")
+    if card.library == "torchvision":
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            return build_video_network(card, section, num_classes=num_classes), {}
     kwargs = _timm_kwargs(card, section)
     try:
         with torch.random.fork_rng(devices=[]):
@@ -126,15 +139,7 @@ def _create(
             )
             if card.small:
                 module = adapt_to_small_images(module)
-            if section.num_frames is not None:
-                _require_linear(section)
-                add_temporal_head(
-                    module,
-                    section.temporal,
-                    num_classes=num_classes,
-                    num_frames=section.num_frames,
-                    drop_rate=section.drop_rate,
-                )
+            _join_frames(module, section, num_classes)
             replace_head(
                 module,
                 section.head,
@@ -152,12 +157,29 @@ def _create(
     return module, kwargs
 
 
-def _require_linear(section: ModelSection) -> None:
+def _join_frames(module: nn.Module, section: ModelSection, num_classes: int) -> None:
+    """Let a network of images take clips, where clips are asked for."""
+    if section.num_frames is None:
+        if section.shift_div:
+            raise UsageError(
+                f"model.shift_div is {section.shift_div}, which moves channels between the frames of a clip; "
+                "these are images. Set model.num_frames, or shift_div: 0."
+            )
+        return
     if section.head != "linear":
         raise UsageError(
             f"model.head is '{section.head}', which takes one image; clips (model.num_frames) take "
             "head: linear with model.temporal."
         )
+    add_temporal_head(
+        module,
+        section.temporal,
+        num_classes=num_classes,
+        num_frames=section.num_frames,
+        drop_rate=section.drop_rate,
+    )
+    if section.shift_div:
+        add_temporal_shift(module, num_frames=section.num_frames, shift_div=section.shift_div)
 
 
 def _soften_head(module: nn.Module, seed: int) -> None:
@@ -221,12 +243,13 @@ def _finish(
     kwargs: dict[str, Any],
     loaded: WeightsReport | None,
 ) -> BuiltModel:
+    flow = section.input == "flow"
     return BuiltModel(
         module=module,
         card=card,
         img_size=section.img_size or card.img_size,
-        mean=card.mean,
-        std=card.std,
+        mean=FLOW_MEAN if flow else card.mean,
+        std=FLOW_STD if flow else card.std,
         interpolation=card.interpolation,
         crop_pct=card.crop_pct,
         classifier_prefixes=find_classifier_prefixes(module),

@@ -6,65 +6,24 @@ knowledge (a short name, the input that the published weights expect, a source);
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING
 
 from praxiscope.errors import UsageError, did_you_mean
+from praxiscope.models.card import RGB, Family, ModelCard
+from praxiscope.models.video_cards import VIDEO_CARDS
 
 if TYPE_CHECKING:
     from timm.models import PretrainedCfg
 
-Family = Literal["cnn", "vit", "other"]
-RGB = tuple[float, float, float]
+__all__ = ["CARDS", "RGB", "Family", "ModelCard", "find_card", "find_timm_config", "list_names"]
 
-IMAGENET_MEAN: RGB = (0.485, 0.456, 0.406)
-IMAGENET_STD: RGB = (0.229, 0.224, 0.225)
 HALF: RGB = (0.5, 0.5, 0.5)
 
 # (x - 127) / 128 on 0..255, which is what EfficientNet-Lite was trained with (Liu 2020); timm's own 0.5 / 0.5
 # is the nearest round figure. On 1,000 ImageNet images a wrong pair costs ten points without any message.
 LITE_MEAN: RGB = (127 / 255, 127 / 255, 127 / 255)
 LITE_STD: RGB = (128 / 255, 128 / 255, 128 / 255)
-
-
-@dataclass(frozen=True, kw_only=True)
-class ModelCard:
-    """One network: how to build it, and the input that it expects."""
-
-    name: str
-    """The name that users type and that runs record."""
-    timm_name: str
-    """Architecture in timm, with or without a ``.tag`` that picks the published weights."""
-    family: Family
-    """``cnn``, ``vit`` (a plain Vision Transformer: one sequence of patch tokens) or ``other``."""
-    aliases: tuple[str, ...] = ()
-    """Other names that mean the same."""
-    params_m: float | None = None
-    """Parameters in millions with 1000 classes (demo models: 15); None where nobody counted."""
-    img_size: int = 224
-    """Side of the square input in pixels when the recipe gives none."""
-    mean: RGB = IMAGENET_MEAN
-    """Subtracted from RGB in [0, 1]."""
-    std: RGB = IMAGENET_STD
-    """Divides RGB in [0, 1] after ``mean``."""
-    interpolation: str = "bicubic"
-    """How evaluation images are resized."""
-    crop_pct: float = 0.875
-    """Evaluation resizes the short side to ``img_size / crop_pct``, then crops the centre."""
-    pretrained: bool = True
-    """Whether somebody published weights for exactly this network."""
-    kwargs: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
-    """Arguments of ``timm.create_model`` that make this network out of ``timm_name``."""
-    small: bool = False
-    """Whether stem and head are changed for images of about 32 px (:mod:`praxiscope.models.small`)."""
-    fit_patches: bool = False
-    """Whether the patch size follows the image size, to about 8 x 8 tokens."""
-    note: str = ""
-    """One line for the listing."""
-    paper: str = ""
-    """Where the network comes from."""
 
 
 CARDS: tuple[ModelCard, ...] = (
@@ -278,7 +237,7 @@ def find_card(name: str) -> ModelCard:
     >>> find_card("vit-b16").timm_name
     'vit_base_patch16_224'
     """
-    for card in CARDS:
+    for card in (*CARDS, *VIDEO_CARDS):
         if name == card.name or name in card.aliases:
             return card
     return _card_from_timm(name)
@@ -286,7 +245,7 @@ def find_card(name: str) -> ModelCard:
 
 def list_names() -> tuple[str, ...]:
     """Return every catalogue name and alias, in catalogue order."""
-    return tuple(name for card in CARDS for name in (card.name, *card.aliases))
+    return tuple(name for card in (*CARDS, *VIDEO_CARDS) for name in (card.name, *card.aliases))
 
 
 def find_timm_config(timm_name: str) -> PretrainedCfg:
@@ -315,7 +274,8 @@ def find_timm_config(timm_name: str) -> PretrainedCfg:
         allowed = (*list_names(), *timm.list_models())
         raise UsageError(
             f"No model is called '{timm_name}'.{did_you_mean(timm_name, allowed)} "
-            f"Allowed: {', '.join(card.name for card in CARDS)}, or any of timm's {len(allowed)} classifiers."
+            f"Allowed: {', '.join(each.name for each in (*CARDS, *VIDEO_CARDS))}, or any of timm's "
+            f"{len(allowed)} classifiers."
         )
     return config
 

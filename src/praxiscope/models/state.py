@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel
 
+from praxiscope.models.shards import take_own
+
 _COMPILED = "_orig_mod"
 _WRAPPERS = (DistributedDataParallel, DataParallel, AveragedModel)
 _TIMM_AVERAGES = "timm.utils.model_ema"  # by name: importing timm.utils imports wandb where it is installed
@@ -93,7 +95,7 @@ def update_with_tensor(digest: hashlib._Hash, tensor: Tensor) -> None:
     """Feed one tensor's dtype, shape and bytes to a digest."""
     digest.update(f"{tensor.dtype}\0{tuple(tensor.shape)}\0".encode())
     # numpy knows no bfloat16; bytes are the same for all dtypes.
-    flat = tensor.detach().cpu().contiguous().reshape(-1)
+    flat = take_own(tensor.detach()).cpu().contiguous().reshape(-1)
     digest.update(flat.view(torch.uint8).numpy().data)
 
 

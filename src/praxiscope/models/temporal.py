@@ -172,7 +172,12 @@ def add_temporal_head(
 
 def find_num_frames(module: nn.Module) -> int | None:
     """Return T of a network that takes clips, None of one that takes images."""
-    return next((part.num_frames for part in module.modules() if isinstance(part, TemporalHead)), None)
+    for part in module.modules():
+        if isinstance(part, TemporalHead):
+            return part.num_frames
+        if "clip_frames" in part.__dict__:  # a video network (models/video.py)
+            return int(part.__dict__["clip_frames"])
+    return None
 
 
 def flatten_frames(images: Tensor) -> Tensor:
