@@ -235,6 +235,7 @@ class FeatureCache:
         return {
             "weights": _hash_json(fingerprint_frozen(split.module)),
             "network": [parts.built.card.name, parts.built.card.timm_name, kwargs],
+            **({"shift_div": shift_div} if (shift_div := parts.recipe.model.shift_div) else {}),
             "part": split.kind,
             "normalize": [list(parts.built.mean), list(parts.built.std)],
             "device": parts.runtime.device.type,

@@ -63,10 +63,11 @@ def require_cacheable(recipe: Recipe, built: BuiltModel, *, num_train: int, num_
                 "images before the backbone, and cached features come after it. Set "
                 f"augment.{key}=0, or features.views=0."
             )
-    if recipe.model.num_frames is not None and recipe.clip.num_clips > 1:
+    if recipe.model.num_frames is not None and recipe.clip.num_clips * recipe.clip.num_crops > 1:
         raise UsageError(
-            f"features.views is {views} and clip.num_clips is {recipe.clip.num_clips}: features are cached "
-            "of one view in time. Set clip.num_clips=1, or features.views=0."
+            f"features.views is {views} and clip.num_clips is {recipe.clip.num_clips}, clip.num_crops "
+            f"{recipe.clip.num_crops}: features are cached of one view of a clip. Set both to 1, or "
+            "features.views=0."
         )
     if augment.repeats > 1:
         raise UsageError(
@@ -145,13 +146,14 @@ def open_features(
         ]
         split = split_frozen(parts.built.module)
 
-        def forward(features: Tensor) -> Tensor:
-            split.head.train(parts.built.module.training)
-            logits: Tensor = split.head(features)
-            return logits
+        # The loop sets the mode of the network, of which this head is no part.
+        def follow_mode(head: nn.Module, _inputs: object) -> None:
+            head.train(parts.built.module.training)
+
+        split.head.register_forward_pre_hook(follow_mode)
 
         def prepare(state: TrainState, stop: StopFlag) -> None:
-            report = cache.fill(split, stop)
+            report = parts.world.first_before_others(lambda: cache.fill(split, stop))
             state.train_s += report.computed_s
             announce(report)
 
@@ -166,6 +168,7 @@ def open_features(
                     normalize=cache.to_input,
                     runtime=parts.runtime,
                     progress=lambda done, total: parts.phase("validating", done, total),
+                    world=parts.world,
                 )
                 for loader in (loaders[1:] if parts.recipe.evaluate.flip else loaders[1:2])
             ]
@@ -173,5 +176,5 @@ def open_features(
             return mean
 
         yield Source(
-            loader=loaders[0], normalize=cache.to_input, forward=forward, prepare=prepare, predict=predict
+            loader=loaders[0], normalize=cache.to_input, head=split.head, prepare=prepare, predict=predict
         )

@@ -3,13 +3,19 @@
 Everything it does is a function of (seed, epoch, step): the order of samples and their augmentation
 (``data.loader``), dropout (seeded here, before each forward pass), the learning rate
 (``training.schedule``). So a resume from any checkpoint continues bit for bit.
+
+Several ranks (``models.world``) run the same loop. Each batch of the plan is cut into their shares, and what
+the loop decides by - losses, figures, requests to stop - is exchanged before it decides, so that its state is
+the same on all of them but for the clocks.
 """
 
 from __future__ import annotations
 
 import math
+import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from itertools import islice
 
@@ -22,6 +28,8 @@ from praxiscope.data.loader import Loader
 from praxiscope.data.plan import BatchPlan, plan_training_epoch
 from praxiscope.errors import Diverged
 from praxiscope.models.runtime import Runtime, read_peak_memory_mib
+from praxiscope.models.shards import take_full, take_own
+from praxiscope.models.world import ALONE, World
 from praxiscope.recipe.schema import Recipe
 from praxiscope.stats.joint import index_joint, rank_joint, score_joint
 from praxiscope.tensors import Batch, Heads
@@ -41,6 +49,7 @@ _ADVICE = (
     "--set train.clip_grad=1, or --amp fp32."
 )
 _SEED_STRIDE = 1_000_003  # keeps the dropout streams of two seeds apart
+_RANK_STRIDE = 2_654_435_761  # and of two ranks: CPUs seed with 32 bits, over which this spreads best
 _MIX = 3  # and mixing apart from order and augmentation
 
 Row = dict[str, float | int]
@@ -68,6 +77,8 @@ class Job:
         log: writes an epoch's row.
         forward: that input -> logits; the whole network where None, its head where features are cached.
         prepare: called before the first step, at the state that training goes on from.
+        world: the ranks that train together.
+        sync: told whether the next backward pass ends a step: only then gradients are exchanged.
     """
 
     recipe: Recipe
@@ -87,6 +98,8 @@ class Job:
     log: Callable[[Row], None]
     forward: Callable[[Tensor], Tensor] | None = None
     prepare: Callable[[TrainState, StopFlag], None] = be_ready
+    world: World = ALONE
+    sync: Callable[[bool], AbstractContextManager[object]] = lambda _last: nullcontext()
 
     @property
     def num_samples(self) -> int:
@@ -99,11 +112,11 @@ class Job:
         return self.targets if self.targets.ndim == 1 else index_joint(self.targets)
 
     def plan_epoch(self, epoch: int) -> list[BatchPlan]:
-        """Return the batches of an epoch (0-based), in their order."""
+        """Return the batches of an epoch (0-based), of all ranks together, in their order."""
         train = self.recipe.train
         return plan_training_epoch(
             self.num_samples,
-            train.batch_size,
+            train.batch_size * self.world.size,
             seed=self.recipe.seed,
             epoch=epoch,
             repeats=self.recipe.augment.repeats,
@@ -139,7 +152,9 @@ def fit(job: Job, state: TrainState, *, stop: StopFlag, watch: Watcher) -> Train
         _check_weights(job, state)
         started = time.perf_counter()
         watch.phase("validating", 0, 1)
-        row = _describe_epoch(job, state, lr) | job.validate(job.ema.module if job.ema else job.module)
+        network = job.ema.module if job.ema else job.module
+        job.world.share_buffers(network)
+        row = _describe_epoch(job, state, lr) | job.validate(network)
         state.train_s += time.perf_counter() - started
 
         # ---------------------------------------------------------------- choose, schedule, log, save
@@ -148,7 +163,8 @@ def fit(job: Job, state: TrainState, *, stop: StopFlag, watch: Watcher) -> Train
         job.log(row)
         job.save(state, is_best, True)
         watch.epoch(row)
-        if stop.requested and state.epoch < train.epochs and not state.stopped_early:
+        asked, _ = _agree_to_pause(job, stop)
+        if asked and state.epoch < train.epochs and not state.stopped_early:
             raise stop.as_error(f"after epoch {state.epoch}")
     return state
 
@@ -160,7 +176,7 @@ def _train_epoch(job: Job, state: TrainState, *, stop: StopFlag, watch: Watcher)
     steps = math.ceil(len(plans) / train.accum_steps)
     job.module.train()
     lr, clock = 0.0, _Clock(state)
-    for batches in _in_groups(job.loader.batches(plans[state.batch :]), train.accum_steps):
+    for shares in _read(job, plans[state.batch :]):
         lr = state.lr = compute_lr(
             train,
             step=state.step,
@@ -169,41 +185,100 @@ def _train_epoch(job: Job, state: TrainState, *, stop: StopFlag, watch: Watcher)
             joints=state.joints,
         )
         set_lr(job.optimizer, lr)
-        _update(job, batches, state, lr)
-        state.batch += len(batches)
-        clock.tick(sum(len(batch.rows) for batch in batches))
+        _update(job, shares, state, lr)
+        state.batch += len(shares)
+        clock.tick(sum(len(share.plan.rows) for share in shares))
         watch.step(_describe_step(job, state, plans, lr, clock))
-        if state.batch < len(plans) and (stop.requested or clock.is_due(train.checkpoint_every_minutes)):
+        asked, due = _agree_to_pause(job, stop, due=clock.is_due(train.checkpoint_every_minutes))
+        if state.batch < len(plans) and (asked or due):
             _check_weights(job, state)
             job.save(state, False, False)
             clock.saved()
-            if stop.requested:
+            if asked:  # not stop.requested: a signal may have come to this rank alone meanwhile
                 raise stop.as_error(f"at step {state.step}, in epoch {state.epoch + 1}")
     return lr
 
 
-def _update(job: Job, batches: Sequence[Batch], state: TrainState, lr: float) -> None:
+def take_step(job: Job, batches: Sequence[Batch], state: TrainState, *, lr: float) -> None:
+    """Make one optimiser step outside of an epoch, as :func:`fit` makes it; the loss goes into the tally.
+
+    Raises:
+        Diverged: the loss or the gradient is not finite.
+    """
+    set_lr(job.optimizer, lr)
+    shares = [
+        _Share(plan=BatchPlan(epoch=state.epoch, rows=batch.rows), batch=batch, weight=1) for batch in batches
+    ]
+    _update(job, shares, state, lr)
+
+
+def _agree_to_pause(job: Job, stop: StopFlag, *, due: bool = False) -> tuple[bool, bool]:
+    """Return whether any rank was asked to stop, which then holds on all, and whether it is time to save."""
+    own = stop.number or (signal.SIGTERM if job.world.orphaned else 0)
+    number, due_anywhere = job.world.highest(own, int(due))
+    if number:
+        stop.request(number)
+    return bool(number), bool(due_anywhere)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Share:
+    """What this rank has of a batch.
+
+    Attributes:
+        plan: the batch of all ranks.
+        batch: this rank's samples of it.
+        weight: 0 where this rank has none, and reads one to keep in step; else 1.
+    """
+
+    plan: BatchPlan
+    batch: Batch
+    weight: int
+
+
+def _read(job: Job, plans: Sequence[BatchPlan]) -> Iterator[list[_Share]]:
+    """Yield this rank's shares of the batches of one optimiser step after the other."""
+    own = [plan.cut(job.world.rank, job.world.size) for plan in plans]
+    batches, size = job.loader.batches(own), job.recipe.train.accum_steps
+    for group in (slice(start, start + size) for start in range(0, len(plans), size)):
+        with job.world.together():  # a file that one rank can't read stops all
+            read = list(islice(batches, len(plans[group])))
+        yield [
+            _Share(plan=plan, batch=batch, weight=int(not share.spare))
+            for plan, share, batch in zip(plans[group], own[group], read, strict=True)
+        ]
+
+
+def _update(job: Job, shares: Sequence[_Share], state: TrainState, lr: float) -> None:
     """Make one optimiser step of one or more batches; each sample weighs the same."""
-    total = sum(len(batch.rows) for batch in batches)
-    loss = 0.0
-    for number, batch in enumerate(batches):
-        torch.manual_seed(job.recipe.seed * _SEED_STRIDE + state.step * 64 + number)
-        targets = batch.targets.to(job.runtime.device, non_blocking=True)
+    world, losses, hits = job.world, [], []
+    total = sum(len(share.plan.rows) for share in shares)
+    for number, share in enumerate(shares):
+        seed = job.recipe.seed * _SEED_STRIDE + state.step * 64 + number
+        torch.manual_seed(seed + world.rank * _RANK_STRIDE)
+        targets = share.batch.targets.to(job.runtime.device, non_blocking=True)
         images, goals = mix_batch(
-            job.normalize(batch.images),
+            job.normalize(share.batch.images),
             targets,
             job.recipe.augment,
             sizes=job.heads.sizes,
             rng=np.random.default_rng([job.recipe.seed, state.step, number, _MIX]),
         )
-        with job.runtime.autocast():
-            logits = (job.forward or job.module)(images)
-        loss_sum = job.loss(logits.float(), goals)
-        job.scaler.scale(loss_sum / total).backward()  # type: ignore[no-untyped-call]
-        loss += _count(job.heads, state.tally, logits.detach(), targets, loss_sum)
+        with world.naming_lost_ranks(), job.sync(number == len(shares) - 1):
+            with job.runtime.autocast():
+                logits = (job.forward or job.module)(images)
+            loss_sum = job.loss(logits.float(), goals)
+            # Gradients are averaged over ranks: times their number, they are those of the global mean.
+            own_loss = loss_sum * (share.weight * world.size) / total
+            job.scaler.scale(own_loss).backward()  # type: ignore[no-untyped-call]
+        losses.append(float(loss_sum.detach()) * share.weight)
+        hits.append(_find_hits(job.heads, logits.detach(), targets)[: len(targets) * share.weight])
+    loss = _count(job, state.tally, shares, losses, torch.cat(hits))
     job.scaler.unscale_(job.optimizer)
-    norm = float(nn.utils.clip_grad_norm_(job.module.parameters(), job.recipe.train.clip_grad or math.inf))
-    _check_finite(job, batches, state, loss=loss / total, norm=norm, lr=lr)
+    with world.naming_lost_ranks():
+        limit = job.recipe.train.clip_grad or math.inf
+        norm = float(take_full(nn.utils.clip_grad_norm_(job.module.parameters(), limit)))
+    _check_finite(job, shares, state, loss=loss / total, norm=norm, lr=lr)
     # The scaler leaves a step out where a gradient is infinite, not where only their norm is.
     if math.isfinite(norm):
         job.scaler.step(job.optimizer)
@@ -214,28 +289,58 @@ def _update(job: Job, batches: Sequence[Batch], state: TrainState, lr: float) ->
     job.optimizer.zero_grad(set_to_none=True)
 
 
-def _count(heads: Heads, tally: Tally, logits_BK: Tensor, targets: Tensor, loss_sum: Tensor) -> float:
-    """Add a batch to the epoch's figures; return its loss."""
+def _find_hits(heads: Heads, logits_BK: Tensor, targets: Tensor) -> Tensor:
+    """Return what the figures of an epoch count of each sample.
+
+    Returns:
+        int64 (B, 2 M + 1) on the CPU: of each head the cell of its confusion matrix, row by row, and whether
+        the target is among the five highest; then the place of the targets among the joint answers, 0 of one
+        head.
+    """
     logits_by_head, targets_by_head = heads.split_logits(logits_BK), heads.split_targets(targets)
-    for place, head in enumerate(heads.names):
+    columns = []
+    for head in heads.names:
         own_BK, targets_B = logits_by_head[head], targets_by_head[head]
-        size = own_BK.shape[1]
-        best = own_BK.topk(min(5, size), dim=1).indices
-        cells = torch.bincount(targets_B * size + best[:, 0], minlength=size**2)
-        tally.confusions[place] += cells.view(size, size).cpu().numpy()
-        tally.top5_sums[place] += int((best == targets_B[:, None]).any(dim=1).sum())
-    if tally.joint_sums:
+        best = own_BK.topk(min(5, own_BK.shape[1]), dim=1).indices
+        columns += [targets_B * own_BK.shape[1] + best[:, 0], (best == targets_B[:, None]).any(dim=1)]
+    hits = torch.stack([column.long() for column in columns], dim=1).cpu()
+    ranks = torch.zeros(len(hits), dtype=torch.int64)
+    if len(heads.names) > 1:
         best_five = score_joint([each.float().cpu().numpy() for each in logits_by_head.values()], best=5)
-        ranks = rank_joint(best_five, targets.cpu().numpy())
-        tally.joint_sums[0] += int((ranks == 0).sum())
-        tally.joint_sums[1] += int((ranks < 5).sum())
-    loss = float(loss_sum.detach())
-    tally.loss_sum += loss
+        ranks = torch.from_numpy(rank_joint(best_five, targets.cpu().numpy())).long()
+    return torch.cat([hits, ranks[:, None]], dim=1)
+
+
+def _count(
+    job: Job, tally: Tally, shares: Sequence[_Share], losses: Sequence[float], own_hits: Tensor
+) -> float:
+    """Add a step's batches, of all ranks, to the epoch's figures; return their loss.
+
+    Args:
+        job: gives heads and ranks.
+        tally: of the epoch.
+        shares: this rank's.
+        losses: sum of the samples' losses, by batch.
+        own_hits: of this rank's samples.
+    """
+    by_batch = [share.plan.count_shares(job.world.size) for share in shares]
+    hits = job.world.gather_rows(own_hits, counts=[sum(each) for each in zip(*by_batch, strict=True)])
+    for place, size in enumerate(job.heads.sizes):
+        cells = torch.bincount(hits[:, 2 * place], minlength=size**2)
+        tally.confusions[place] += cells.view(size, size).numpy()
+        tally.top5_sums[place] += int(hits[:, 2 * place + 1].sum())
+    if tally.joint_sums:
+        tally.joint_sums[0] += int((hits[:, -1] == 0).sum())
+        tally.joint_sums[1] += int((hits[:, -1] < 5).sum())
+    loss = 0.0
+    for each in job.world.sum(losses):
+        tally.loss_sum += each
+        loss += each
     return loss
 
 
 def _check_finite(
-    job: Job, batches: Sequence[Batch], state: TrainState, *, loss: float, norm: float, lr: float
+    job: Job, shares: Sequence[_Share], state: TrainState, *, loss: float, norm: float, lr: float
 ) -> None:
     """Stop before the optimiser takes a step that can't be undone (C6)."""
     if math.isfinite(loss) and math.isfinite(norm):
@@ -246,7 +351,7 @@ def _check_finite(
         state.skipped_in_a_row += 1
         return
     what = f"the loss is {loss}" if not math.isfinite(loss) else f"the gradient's norm is {norm}"
-    names = [job.sample_ids[row] for batch in batches for row in batch.rows]
+    names = [job.sample_ids[row] for share in shares for row in share.plan.rows]
     more = f" and {len(names) - 8} more" if len(names) > 8 else ""
     raise Diverged(
         f"Stopped before step {state.step + 1} (epoch {state.epoch + 1}): {what} at learning rate {lr:.3g}, "
@@ -257,14 +362,15 @@ def _check_finite(
 def _check_weights(job: Job, state: TrainState) -> None:
     """Keep weights that a step has made infinite or NaN out of the checkpoints (C6)."""
     weights = job.module.state_dict()
-    broken = [name for name, value in weights.items() if not bool(torch.isfinite(value).all())]
-    if broken:
-        lr = max(group["lr"] for group in job.optimizer.param_groups)
-        raise Diverged(
-            f"Stopped after step {state.step} (epoch {state.epoch + 1}): {len(broken)} of {len(weights)} "
-            f"tensors of the network are not finite ({', '.join(broken[:3])}) at learning rate {lr:.3g}, "
-            f"precision {job.runtime.precision}. {_ADVICE}"
-        )
+    with job.world.together():
+        broken = [name for name, value in weights.items() if not bool(torch.isfinite(take_own(value)).all())]
+        if broken:
+            lr = max(group["lr"] for group in job.optimizer.param_groups)
+            raise Diverged(
+                f"Stopped after step {state.step} (epoch {state.epoch + 1}): {len(broken)} of {len(weights)} "
+                f"tensors of the network are not finite ({', '.join(broken[:3])}) at learning rate {lr:.3g}, "
+                f"precision {job.runtime.precision}. {_ADVICE}"
+            )
 
 
 def _judge(job: Job, state: TrainState, value: float) -> bool:
@@ -318,11 +424,6 @@ def _describe_step(
         eta_s=left / clock.images_per_s if clock.images_per_s else None,
         best=state.best_value,
     )
-
-
-def _in_groups(batches: Iterator[Batch], size: int) -> Iterator[list[Batch]]:
-    while group := list(islice(batches, size)):
-        yield group
 
 
 class _Clock:

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from praxiscope.data.clips.pack_reader import ClipPack
 from praxiscope.data.loader import SampleSet, build_sample_set
 from praxiscope.data.manifest import Manifest
 from praxiscope.data.pack_reader import Pack
@@ -22,7 +23,9 @@ from praxiscope.evaluation.predict import compute_epoch_scores
 from praxiscope.models.build import BuiltModel
 from praxiscope.models.layer_statistics import LayerReport
 from praxiscope.models.runtime import Normalizer, Runtime
+from praxiscope.models.shards import collect_full, is_sharded, shard, spread_like
 from praxiscope.models.state import unwrap_module
+from praxiscope.models.world import ALONE, World
 from praxiscope.recipe.schema import Recipe
 from praxiscope.runs.checkpoint import (
     Checkpoint,
@@ -40,6 +43,7 @@ from praxiscope.training.heads import build_heads_loss, check_monitor, weigh_hea
 from praxiscope.training.histograms import log_with_layers
 from praxiscope.training.loop import Job, Row
 from praxiscope.training.optim import build_optimizer, list_parameter_names
+from praxiscope.training.parallel import choose_sync, copy_on_ranks, join_batch_norm, require_parallel
 from praxiscope.training.source import Source, SourceParts, open_images
 from praxiscope.training.state import TrainState
 
@@ -63,6 +67,7 @@ class Setting:
         announce: told which features were cached.
         pack: a packed copy of the images, read instead of them.
         log_layers: writes what the layers do, with the step, where the recipe asks for histograms.
+        world: the ranks that train together.
     """
 
     recipe: Recipe
@@ -75,22 +80,29 @@ class Setting:
     without: frozenset[str] = frozenset()
     note: Callable[[str], None] = lambda _text: None
     announce: Callable[[FeaturesReport], None] = lambda _report: None
-    pack: Pack | None = None
+    pack: Pack | ClipPack | None = None
     log_layers: Callable[[LayerReport, int], None] = lambda _report, _step: None
+    world: World = ALONE
 
 
 @contextlib.contextmanager
 def open_job(setting: Setting) -> Iterator[Job]:
     """Build a job; leaving the context ends its loader's workers."""
-    recipe, runtime = setting.recipe, setting.runtime
+    recipe, runtime, world = setting.recipe, setting.runtime, setting.world
+    require_parallel(recipe, world, device_type=runtime.device.type)
     train = build_sample_set(setting.manifest, "train", without=setting.without, pack=setting.pack)
     val = build_sample_set(setting.manifest, "val", without=setting.without, pack=setting.pack)
     weights = weigh_heads(recipe, train.heads)
     check_monitor(recipe, train.heads)
     module = runtime.place(setting.built.module)
+    ema = Ema(module, recipe.train.ema_decay) if recipe.train.ema_decay is not None else None
+    if recipe.train.parallel == "fsdp":  # before the optimiser, which then holds the parts alone
+        for network in (module, *([ema.module] if ema else [])):
+            shard(network)
+    elif recipe.train.sync_bn and world.size > 1:
+        join_batch_norm(module)
     optimizer = build_optimizer(recipe.train, module)
     scaler = torch.amp.GradScaler(runtime.device.type, enabled=runtime.precision == "fp16")
-    ema = Ema(module, recipe.train.ema_decay) if recipe.train.ema_decay is not None else None
     with _open_source(setting, train, val) as source:
 
         def validate(network: torch.nn.Module) -> dict[str, float]:
@@ -98,6 +110,8 @@ def open_job(setting: Setting) -> Iterator[Job]:
             _check_logits(logits, val, runtime, lr=max(group["lr"] for group in optimizer.param_groups))
             return compute_epoch_scores(logits, val.targets, val.heads, "val", weights=weights)
 
+        trained = source.head or module
+        network = trained if is_sharded(module) else copy_on_ranks(trained, world, runtime)
         job: Job
         job = Job(
             recipe=recipe,
@@ -108,7 +122,9 @@ def open_job(setting: Setting) -> Iterator[Job]:
             runtime=runtime,
             normalize=source.normalize,
             loader=source.loader,
-            forward=source.forward,
+            forward=network,
+            world=world,
+            sync=choose_sync(network),
             prepare=source.prepare,
             loss=build_heads_loss(recipe, train, weights),
             targets=train.targets,
@@ -156,6 +172,7 @@ def _open_source(
         ),
         val=build_evaluation_reader(val, build_input_spec(built, recipe, evaluation=True), recipe),
         phase=setting.phase,
+        world=setting.world,
     )
     if recipe.features.views == 0:
         return open_images(parts)
@@ -165,7 +182,7 @@ def _open_source(
 
 
 def save_job(job: Job, state: TrainState, folder: Path, *, is_best: bool, epoch_ended: bool) -> None:
-    """Write a checkpoint of everything that a resume needs.
+    """Write a checkpoint of everything that a resume needs; of several ranks, the first writes.
 
     Raises:
         EnvironmentProblem: the disk is full; earlier checkpoints are intact.
@@ -176,18 +193,22 @@ def save_job(job: Job, state: TrainState, folder: Path, *, is_best: bool, epoch_
     groups = {"model": unwrap_module(job.module).state_dict(), "optimizer": tensors}
     if job.ema is not None:
         groups["ema"] = job.ema.module.state_dict()
+    with job.world.naming_lost_ranks():
+        groups = {name: collect_full(group) for name, group in groups.items()}
     every = job.recipe.train.checkpoint_every_epochs
     tags = {BEST} if is_best else set()
     if epoch_ended and every is not None and state.epoch % every == 0:
         tags.add(PERMANENT)
-    write_checkpoint(
-        folder,
-        groups=groups,
-        state={"train": state.to_json(), "optimizer": plain},
-        step=state.step,
-        epoch=state.epoch,
-        tags=tags,
-    )
+    with job.world.together():  # a full disk stops all ranks
+        if job.world.is_first:
+            write_checkpoint(
+                folder,
+                groups=groups,
+                state={"train": state.to_json(), "optimizer": plain},
+                step=state.step,
+                epoch=state.epoch,
+                tags=tags,
+            )
 
 
 def restore_job(job: Job, folder: Path, note: Callable[[str], None]) -> TrainState:
@@ -237,8 +258,10 @@ def restore_job(job: Job, folder: Path, note: Callable[[str], None]) -> TrainSta
 
 
 def _load_network(module: torch.nn.Module, checkpoint: Checkpoint, group: str) -> None:
+    own, stored = module.state_dict(), checkpoint.groups[group]
+    parts = {name: spread_like(full, own[name]) if name in own else full for name, full in stored.items()}
     try:
-        module.load_state_dict(checkpoint.groups[group], strict=True)
+        module.load_state_dict(parts, strict=True)
     except RuntimeError as problem:
         raise UsageError(
             f"{checkpoint.path} is of another network ({' '.join(str(problem).split())[:200]}). "
@@ -258,6 +281,12 @@ def _load_optimizer(job: Job, checkpoint: Checkpoint) -> None:
             f"{checkpoint.path} is of another optimiser than '{job.recipe.train.opt}', or of other parameter "
             "groups. Another train.opt or train.layer_decay needs a new run: start one without --resume."
         )
+    own = [parameter for group in job.optimizer.param_groups for parameter in group["params"]]
+    for place, values in stored["state"].items():
+        if isinstance(place, int):
+            for key, value in values.items():
+                if isinstance(value, torch.Tensor):
+                    values[key] = spread_like(value, own[place])
     job.optimizer.load_state_dict(stored)
     for group, before in zip(job.optimizer.param_groups, ours, strict=True):
         group.update({key: before[key] for key in _SETTINGS if key in before})
@@ -265,7 +294,7 @@ def _load_optimizer(job: Job, checkpoint: Checkpoint) -> None:
 
 def _fingerprint_plan(job: Job) -> str:
     recipe = job.recipe
-    words = [str(recipe.seed), str(recipe.train.batch_size), *job.sample_ids]
+    words = [str(recipe.seed), str(recipe.train.batch_size * job.world.size), *job.sample_ids]
     if recipe.augment.repeats > 1:
         words.append(f"repeats {recipe.augment.repeats}")
     if recipe.train.sampling == "balanced":  # the order then follows from the labels as well

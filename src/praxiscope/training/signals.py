@@ -41,6 +41,11 @@ class StopFlag:
         """Whether somebody asked to stop."""
         return self._signal is not None
 
+    @property
+    def number(self) -> int:
+        """The signal that asked; 0 where nobody did."""
+        return 0 if self._signal is None else self._signal
+
     def request(self, number: int = signal.SIGTERM) -> None:
         """Ask the loop to save and stop after the step that it is in."""
         self._signal = number

@@ -16,6 +16,7 @@ from praxiscope.evaluation.inputs import choose_batch_size
 from praxiscope.evaluation.predict import compute_logits
 from praxiscope.models.build import BuiltModel
 from praxiscope.models.runtime import Normalizer, Runtime
+from praxiscope.models.world import ALONE, World
 from praxiscope.recipe.schema import Recipe
 from praxiscope.runs.environment import count_cores
 from praxiscope.training.signals import StopFlag
@@ -36,6 +37,7 @@ class SourceParts:
         train: reads training batches.
         val: reads validation batches.
         phase: told about validation.
+        world: the ranks that share the samples.
     """
 
     recipe: Recipe
@@ -44,6 +46,7 @@ class SourceParts:
     train: SampleReader
     val: SampleReader
     phase: Phase
+    world: World = ALONE
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,14 +56,14 @@ class Source:
     Attributes:
         loader: training batches.
         normalize: what a batch holds -> the input of what trains, on the device.
-        forward: that input -> logits (B, K); the whole network where None.
+        head: that input -> logits (B, K); the whole network where None. In the mode that the network is in.
         prepare: called once before the first step, at the state to go on from.
         predict: a network -> float32 (N, K), logits of the validation split.
     """
 
     loader: Loader
     normalize: Callable[[Tensor], Tensor]
-    forward: Callable[[Tensor], Tensor] | None
+    head: nn.Module | None
     prepare: Callable[[TrainState, StopFlag], None]
     predict: Callable[[nn.Module], npt.NDArray[np.float32]]
 
@@ -74,13 +77,10 @@ def open_images(parts: SourceParts) -> Iterator[Source]:
     """Read images anew in every epoch; leaving the context ends the workers."""
     recipe, runtime = parts.recipe, parts.runtime
     normalize = Normalizer(parts.built.mean, parts.built.std, runtime)
+    cores = parts.world.share_cores(count_cores())
     with (
-        build_loader(
-            parts.train, recipe.loader, device_type=runtime.device.type, cores=count_cores()
-        ) as loader,
-        build_loader(
-            parts.val, recipe.loader, device_type=runtime.device.type, cores=count_cores()
-        ) as val_loader,
+        build_loader(parts.train, recipe.loader, device_type=runtime.device.type, cores=cores) as loader,
+        build_loader(parts.val, recipe.loader, device_type=runtime.device.type, cores=cores) as val_loader,
     ):
 
         def predict(network: nn.Module) -> npt.NDArray[np.float32]:
@@ -93,6 +93,7 @@ def open_images(parts: SourceParts) -> Iterator[Source]:
                 runtime=runtime,
                 flip=recipe.evaluate.flip,
                 progress=lambda done, total: parts.phase("validating", done, total),
+                world=parts.world,
             )
 
-        yield Source(loader=loader, normalize=normalize, forward=None, prepare=be_ready, predict=predict)
+        yield Source(loader=loader, normalize=normalize, head=None, prepare=be_ready, predict=predict)
