@@ -6,7 +6,8 @@
     |-- UsageError            2    a flag, a recipe key or an argument is wrong
     |-- EnvironmentProblem    3    the machine lacks something: disk, memory, weights, an optional part
     |   |-- WeightsMissing         no pretrained weights where they were looked for
-    |   `-- RunLocked              another process trains in this run folder
+    |   |-- RunLocked              another process trains in this run folder
+    |   `-- RankLost               another process of the same job died or doesn't answer
     |-- DataError             4    the data can't be used as asked
     |-- IntegrityError        4    a stored artefact is not what its fingerprint says
     |-- Diverged              5    a loss or gradient is no longer finite
@@ -26,6 +27,8 @@ class PraxiscopeError(Exception):
     """Base of every error that a user can act on; shown without a traceback by the CLI."""
 
     exit_code: int = 1
+    is_told: bool = False
+    """Whether another process of the same job shows the same message."""
 
 
 class UsageError(PraxiscopeError):
@@ -46,6 +49,10 @@ class WeightsMissing(EnvironmentProblem):
 
 class RunLocked(EnvironmentProblem):
     """Another process trains in this run folder."""
+
+
+class RankLost(EnvironmentProblem):
+    """Another process of the same job (torchrun) died, ended or doesn't answer."""
 
 
 class DataError(PraxiscopeError):

@@ -24,6 +24,7 @@ from praxiscope.evaluation.predictions import read_predictions
 from praxiscope.prediction.predictors import Network
 from praxiscope.prediction.sources import Item
 from praxiscope.prediction.stream import Failure, StreamSettings, predict_items
+from praxiscope.tensors import Heads
 from praxiscope.training.watch import Silent
 from praxiscope.workflows.predict import PredictSettings, open_predictor, predict
 from trained_pair import NAMES, TrainedPair
@@ -311,14 +312,14 @@ def test_order_and_failures_stay_in_place_across_batches(pair: TrainedPair, tmp_
 
 def make_network(names, logits):
     return Network(
-        label="net", source=Path("net"), names=names, transform=None, compute=lambda images: logits,
-        batch_size=2, weights_sha256=None,
+        label="net", source=Path("net"), heads=Heads(names={"action": names}), transform=None,
+        compute=lambda images: logits, batch_size=2, weights_sha256=None,
     )  # fmt: skip
 
 
 def test_a_network_that_breaks_its_promise_is_refused():
     images = np.zeros((2, 4, 4, 3), np.uint8)
-    with pytest.raises(IntegrityError, match=r"shape \(2, 3\) for 2 images and 2 label names"):
+    with pytest.raises(IntegrityError, match=r"shape \(2, 3\) for 2 samples and 2 label names"):
         make_network(("a", "b"), np.zeros((2, 3), np.float32)).predict(images)
     with pytest.raises(IntegrityError, match="not finite"):
         make_network(("a", "b"), np.full((2, 2), np.nan, np.float32)).predict(images)

@@ -22,10 +22,19 @@ def normalize_arguments(words: Sequence[str]) -> list[str]:
     ['train', 'demo-cnn', '--resume=@latest', '--epochs', '3']
     >>> normalize_arguments(["train", "--resume", "runs/demo-cnn/x"])
     ['train', '--resume', 'runs/demo-cnn/x']
+
+    ``--space`` takes all the ``key=values`` that follow it:
+
+    >>> normalize_arguments(["tune", "--space", "lr=1,2", "opt=a,b", "demo-cnn"])
+    ['tune', '--space', 'lr=1,2', '--space', 'opt=a,b', 'demo-cnn']
     """
-    result = []
-    for word, following in zip(words, [*words[1:], "-"], strict=True):
-        if word == "--resume" and following.startswith("-"):
+    result: list[str] = []
+    in_space = False
+    for word, following in zip(words, [*words, "-"][1:], strict=True):
+        in_space = word == "--space" or (in_space and not word.startswith("-") and "=" in word)
+        if in_space and word != "--space" and result[-1] != "--space":
+            result += ["--space", word]
+        elif word == "--resume" and following.startswith("-"):
             result.append(f"--resume={LATEST}")
         elif word.replace("_", "-") == "--cache-features" and not _NUMBER.fullmatch(following):
             result.append("--cache-features=1")
@@ -77,18 +86,22 @@ def collect_overrides(flags: Mapping[str, Any], settings: Sequence[str]) -> dict
     return overrides
 
 
-def collect_data_overrides(flags: Mapping[str, Any], settings: Sequence[str]) -> dict[str, Any]:
+def collect_data_overrides(
+    flags: Mapping[str, Any], settings: Sequence[str], *, also: tuple[str, ...] = ()
+) -> dict[str, Any]:
     """Return the overrides of a command that only looks at data.
 
     Args:
         flags: As for `collect_overrides`.
         settings: ``data.key=value``.
+        also: Beginnings of further keys that count, such as ``clip.``.
 
     Raises:
         UsageError: As there, or a key of another section, which would change nothing.
     """
     overrides = collect_overrides(flags, settings)
     for key in overrides:
-        if not key.startswith("data."):
-            raise UsageError(f"--set {key}: this command reads the data only, so only data.* keys count.")
+        if not key.startswith(("data.", *also)):
+            allowed = ", ".join(f"{each}*" if each.endswith(".") else each for each in ("data.", *also))
+            raise UsageError(f"--set {key}: this command reads the data only, so only {allowed} keys count.")
     return overrides

@@ -11,14 +11,21 @@ import typer
 from praxiscope.cli.bakeoff_command import bakeoff
 from praxiscope.cli.cascade_command import cascade
 from praxiscope.cli.compare_command import compare
+from praxiscope.cli.debug_command import debug
 from praxiscope.cli.explain_command import explain
 from praxiscope.cli.export_command import export
+from praxiscope.cli.fuse_command import fuse
 from praxiscope.cli.grouped_help import GroupedCommand
+from praxiscope.cli.jobs_command import jobs
 from praxiscope.cli.options import Device
 from praxiscope.cli.predict_command import predict
 from praxiscope.cli.profile_command import profile
+from praxiscope.cli.submit_command import SETTINGS as SUBMIT_SETTINGS
+from praxiscope.cli.submit_command import submit
 from praxiscope.cli.train_command import train
+from praxiscope.cli.tune_command import tune
 from praxiscope.cli.zeroshot_command import zeroshot
+from praxiscope.runs.environment import is_first_rank
 
 _Data = Annotated[Path | None, typer.Option("--data", metavar="DIR", help="The data folder.")]
 _Output = Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Folder of all runs.")]
@@ -37,35 +44,64 @@ def add_to(app: typer.Typer) -> None:
     app.command("cascade")(cascade)
     app.command("explain")(explain)
     app.command("compare")(compare)
+    app.command("fuse")(fuse)
     app.command("report")(report)
     app.command("verify")(verify)
     app.command("bakeoff")(bakeoff)
+    app.command("tune")(tune)
+    app.command("debug")(debug)
+    app.command("submit", cls=GroupedCommand, context_settings=SUBMIT_SETTINGS)(submit)
+    app.command("jobs")(jobs)
     app.command("doctor")(doctor)
     app.command("demo")(demo)
 
 
-def evaluate(
+def evaluate(  # noqa: PLR0913, PLR0917 - one parameter a flag
     run: _Run,
     split: Annotated[str, typer.Option(metavar="SPLIT", help="test, val or train.")] = "test",
     out: Annotated[Path | None, typer.Option(metavar="FILE", help="Also write metrics.json there.")] = None,
     groups: Annotated[
         Path | None, typer.Option(metavar="CSV", help="Groups of classes to compare: columns class,group.")
     ] = None,
+    head: Annotated[
+        str | None, typer.Option(metavar="HEAD", help="Whose classes --groups holds: verb, noun, ...")
+    ] = None,
+    temporal: Annotated[
+        bool,
+        typer.Option("--temporal", help="Also on shuffled, reversed, frozen and halved frames of clips."),
+    ] = False,
+    submission: Annotated[
+        Path | None,
+        typer.Option(metavar="ZIP", help="Also write the answers for EPIC-KITCHENS-100's server."),
+    ] = None,
+    sls: Annotated[
+        tuple[int, int, int],
+        typer.Option(
+            metavar="PT TL TD", help="The submission's levels of supervision: pretraining, labels, data."
+        ),
+    ] = (2, 3, 3),
     data: _Data = None,
     output: _Output = Path("runs"),
     device: Device = None,
 ) -> None:
     """Evaluate a run's best weights; figures with 95 % intervals, on all and on clean samples."""
     from praxiscope.cli.display import open_display
+    from praxiscope.evaluation.submission import SupervisionLevels
     from praxiscope.evaluation.text import format_test_report
     from praxiscope.workflows.evaluate import evaluate as run_evaluation
 
+    levels = SupervisionLevels(pretraining=sls[0], labels=sls[1], data=sls[2])
     with open_display() as display:
         result = run_evaluation(
-            run, split=split, out=out, data=data, output=output, device=device, groups=groups, watch=display
-        )
+            run, split=split, out=out, data=data, output=output, device=device, groups=groups, head=head,
+            temporal=temporal, submission=submission, levels=levels, watch=display,
+        )  # fmt: skip
+    if not is_first_rank():
+        return
     typer.echo(format_test_report(result.metrics, title=f"{result.run.run_id} on {split}"))
     typer.echo(f"Files: {result.folder}")
+    if submission is not None:
+        typer.echo(f"Submission: {submission}")
     typer.echo(f"Next: praxiscope report {result.run.path}")
 
 

@@ -31,7 +31,7 @@ def compare(  # noqa: PLR0913, PLR0917 - one parameter a flag
         ),
     ],
     split: Annotated[str, typer.Option(metavar="SPLIT", help="test, val or train.")] = "test",
-    head: Annotated[str | None, typer.Option(metavar="NAME", help="Which head, of several.")] = None,
+    head: Annotated[str | None, typer.Option(metavar="NAME", help="Which head, of several; their joint answer otherwise.")] = None,
     labels: Annotated[
         list[str] | None,
         typer.Option("--label", metavar="NAME", help="What to call a contestant; once for each."),
@@ -249,6 +249,6 @@ def _equate_p(value: float) -> str:
 
 
 def _escape(text: str) -> str:
-    from praxiscope.evaluation.text import escape_controls
+    from praxiscope.evaluation.typeset import escape_controls
 
     return escape_controls(text)

@@ -24,7 +24,7 @@ def check(
         Path | None, typer.Option("--json", help="Also write everything as JSON there.")
     ] = None,
     settings: Annotated[
-        list[str] | None, typer.Option("--set", help="data.key=value, as in a recipe.")
+        list[str] | None, typer.Option("--set", help="data.key=value or, of clips, clip.key=value.")
     ] = None,
     seed: Annotated[int, typer.Option(help="Draws the splits that the data doesn't have.")] = 0,
     fresh: Annotated[
@@ -38,9 +38,18 @@ def check(
     from praxiscope.runs import atomic
     from praxiscope.workflows.check import check_data
 
-    section = load_recipe({"name": "check"}, collect_data_overrides({}, settings or ())).data
+    overrides = collect_data_overrides({}, settings or (), also=("clip.", "model.num_frames"))
+    recipe = load_recipe({"name": "check"}, overrides)
     with open_display() as display:
-        result = check_data(directory, section, seed=seed, progress=display.phase, use_cache=not fresh)
+        result = check_data(
+            directory,
+            recipe.data,
+            seed=seed,
+            clip=recipe.clip,
+            num_frames=recipe.model.num_frames or 8,
+            progress=display.phase,
+            use_cache=not fresh,
+        )
     typer.echo("\n".join(result.lines))
     if json_path is not None:
         json_path.parent.mkdir(parents=True, exist_ok=True)
@@ -48,6 +57,35 @@ def check(
         typer.echo(f"Written: {json_path}")
     if not result.usable:
         raise typer.Exit(4)
+
+
+@_app.command("show")
+def show(
+    directory: Annotated[
+        Path, typer.Argument(metavar="DIR", help="The data folder; nothing is written to it.")
+    ],
+    recipe: Annotated[str | None, typer.Option(metavar="RECIPE", help="Whose frames and crops.")] = None,
+    sample: Annotated[list[str] | None, typer.Option(metavar="ID", help="A sample; repeatable.")] = None,
+    random: Annotated[int | None, typer.Option(metavar="N", help="So many, drawn by seed.")] = None,
+    out: Annotated[Path, typer.Option("-o", "--out", metavar="DIR", help="Folder of the pictures.")] = Path(
+        "show"
+    ),
+    settings: Annotated[list[str] | None, typer.Option("--set", help="key=value, as in a recipe.")] = None,
+) -> None:
+    """Draw what a network is fed: the sampled frames of a clip with their numbers, or an image's crops."""
+    from praxiscope.cli.arguments import collect_overrides
+    from praxiscope.cli.display import open_display
+    from praxiscope.data.manifest import quantify
+    from praxiscope.recipe.load import load_recipe
+    from praxiscope.workflows.show import show_data
+
+    asked = load_recipe(recipe or {"name": "show"}, collect_overrides({}, settings or ()))
+    with open_display() as display:
+        result = show_data(
+            directory, asked, samples=sample or (), random=random, out=out, progress=display.phase
+        )
+    typer.echo("\n".join(result.lines))
+    typer.echo(f"Written: {quantify(len(result.pictures), 'picture')} and show.json in {result.folder}")
 
 
 @_app.command("prepare")
@@ -59,23 +97,33 @@ def prepare(
         int | None, typer.Option("--pack", metavar="PX", help="Short side of the packed images; 256.")
     ] = None,
     settings: Annotated[
-        list[str] | None, typer.Option("--set", help="data.key=value, as in a recipe.")
+        list[str] | None, typer.Option("--set", help="data.key=value or, of clips, clip.key=value.")
     ] = None,
     seed: Annotated[int, typer.Option(help="Draws the splits that the data doesn't have.")] = 0,
     out: Annotated[
         Path | None, typer.Option("--out", metavar="DIR", help="Write there instead of to the user's cache.")
     ] = None,
 ) -> None:
-    """Look at every file and write a packed copy of the images, which is read several times as fast."""
+    """Look at every file and write a packed copy of images or clips, which is read several times as fast."""
     from praxiscope.cli.arguments import collect_data_overrides
     from praxiscope.cli.display import open_display
     from praxiscope.recipe.load import load_recipe
     from praxiscope.workflows.prepare import prepare_data
 
-    overrides = collect_data_overrides({"data.pack": pack}, settings or ())
-    section = load_recipe({"name": "prepare"}, overrides).data
+    overrides = collect_data_overrides(
+        {"data.pack": pack}, settings or (), also=("clip.", "model.num_frames")
+    )
+    recipe = load_recipe({"name": "prepare"}, overrides)
     with open_display() as display:
-        result = prepare_data(directory, section, seed=seed, out=out, progress=display.phase)
+        result = prepare_data(
+            directory,
+            recipe.data,
+            clip=recipe.clip,
+            num_frames=recipe.model.num_frames,
+            seed=seed,
+            out=out,
+            progress=display.phase,
+        )
     typer.echo("\n".join(result.lines))
 
 

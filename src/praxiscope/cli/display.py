@@ -7,6 +7,7 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Self
 
+from praxiscope.runs.environment import is_first_rank
 from praxiscope.training.watch import Progress
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ _PLAIN_EVERY_S = 30.0
 
 def open_display() -> Display:
     """Return the display that suits where output goes."""
-    return Live() if sys.stderr.isatty() else Display()
+    return Live() if sys.stderr.isatty() and is_first_rank() else Display()
 
 
 class Display:
@@ -145,11 +146,17 @@ def format_figures(progress: Progress) -> str:
 
 
 def format_epoch(row: Mapping[str, float | int]) -> str:
-    """Return an epoch's figures in one line of at most 110 characters."""
+    """Return an epoch's figures in one line, of one head of at most 110 characters."""
+    heads = ", ".join(
+        f"{key.removeprefix('val/').removesuffix('_top1')} {100 * value:.1f} %"
+        for key, value in row.items()
+        if key.startswith("val/") and key.endswith("_top1")
+    )
+    shown = f" ({heads})" if heads else ""
     return (
         f"epoch {row['epoch']:>3}  "
         f"train loss {row['train/loss']:.3f}  top1 {100 * row['train/top1']:5.1f} %   "
-        f"val loss {row['val/loss']:.3f}  top1 {100 * row['val/top1']:5.1f} %   "
+        f"val loss {row['val/loss']:.3f}  top1 {100 * row['val/top1']:5.1f} %{shown}   "
         f"{row['images_per_s']:.0f} images/s"
     )
 

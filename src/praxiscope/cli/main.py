@@ -11,7 +11,8 @@ import typer
 
 from praxiscope import __version__
 from praxiscope.cli.arguments import normalize_arguments
-from praxiscope.errors import EnvironmentProblem, PraxiscopeError
+from praxiscope.errors import EnvironmentProblem, PraxiscopeError, UsageError
+from praxiscope.runs.environment import is_first_rank
 
 _SETTINGS = {
     "help_option_names": ["-h", "--help"],
@@ -55,7 +56,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except PraxiscopeError as error:
         if debug:
             raise
-        sys.stderr.write(f"praxiscope: {error}\n")
+        if not _is_said_by_first(error):
+            sys.stderr.write(f"praxiscope: {error}\n")
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         sys.stderr.write("praxiscope: interrupted\n")
@@ -72,6 +74,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
             "This is a fault in praxiscope; the same command with --debug shows where.\n"
         )
         sys.exit(1)
+
+
+def _is_said_by_first(error: PraxiscopeError) -> bool:
+    """Whether another process of a job (torchrun) shows the message: a wrong command line is wrong on all."""
+    return error.is_told or (isinstance(error, UsageError) and not is_first_rank())
 
 
 @functools.cache

@@ -36,6 +36,13 @@ def predict(  # noqa: PLR0913, PLR0917 - one parameter a flag
     limit: Annotated[
         int | None, typer.Option(metavar="N", min=1, help="At most N frames of each video or camera.")
     ] = None,
+    window: Annotated[
+        float | None,
+        typer.Option(metavar="S", help="Model of clips: cut videos into windows of S seconds; 0: don't."),
+    ] = None,
+    stride: Annotated[
+        float | None, typer.Option(metavar="S", help="From one window to the next; default: half a window.")
+    ] = None,
     images: Annotated[bool, typer.Option("--images/--no-images", help="Write annotated pictures.")] = True,
     save_video: Annotated[
         bool, typer.Option("--save-video", help="An annotated MP4 of each video instead of its frames.")
@@ -62,6 +69,7 @@ def predict(  # noqa: PLR0913, PLR0917 - one parameter a flag
     from praxiscope.errors import DataError
     from praxiscope.workflows.predict import PredictSettings
     from praxiscope.workflows.predict import predict as run_prediction
+    from praxiscope.workflows.predict_clips import WindowChoice
 
     settings = PredictSettings(
         formats=tuple(split_names(formats) or ("csv",)),
@@ -72,6 +80,7 @@ def predict(  # noqa: PLR0913, PLR0917 - one parameter a flag
         batch_size=batch_size,
         device=device,
         names=names,
+        windows=WindowChoice(window_s=window, stride_s=stride),
     )
     with open_display() as display:
         result = run_prediction(model, sources, output=output, settings=settings, runs=runs, watch=display)

@@ -140,7 +140,8 @@ def _build_table(entry: ModelProfile) -> Table:
 
     table = Table(box=SIMPLE, pad_edge=False)
     sizes = next((runtime.throughput for runtime in entry.runtimes if runtime.throughput), ())
-    heads = ["p50 ms (95 %)", "p90", "p99", "x eager", *(f"img/s of {each.batch_size}" for each in sizes)]
+    unit = "img" if entry.num_frames is None else "clips"
+    heads = ["p50 ms (95 %)", "p90", "p99", "x eager", *(f"{unit}/s of {each.batch_size}" for each in sizes)]
     table.add_column("runtime", no_wrap=True)
     for head in [*heads, "MiB", "max diff"]:
         table.add_column(head, justify="right", no_wrap=True)
@@ -174,7 +175,14 @@ def _number(value: float) -> str:
 def _list_remarks(entry: ModelProfile) -> Iterable[str]:
     """Yield stages, accuracies, what is absent or refused, and notes, in words."""
     stages = ", ".join(f"{name} {_number(found['p50'].value)}" for name, found in entry.stages_ms.items())
-    yield f"One image in eager, p50 in ms: {stages} ({entry.images})"
+    unit = "image" if entry.num_frames is None else f"clip of {entry.num_frames} frames"
+    yield f"One {unit} in eager, p50 in ms: {stages} ({entry.images})"
+    fastest = max(
+        (each.images_per_s.value for runtime in entry.runtimes for each in runtime.throughput), default=None
+    )
+    if entry.num_frames is not None and fastest is not None:
+        frames = fastest * entry.num_frames
+        yield f"At most {_number(fastest)} clips/s, {_number(frames)} frames/s, in the model alone"
     for runtime in entry.runtimes:
         found = runtime.accuracy_difference
         if found is not None:

@@ -11,6 +11,7 @@ import typer
 
 from praxiscope.cli.arguments import LATEST, build_recipe_source, collect_overrides, split_names
 from praxiscope.cli.tracking_flags import collect_tracking
+from praxiscope.runs.environment import is_first_rank
 
 
 def _flag(*names: str, metavar: str | None = None, text: str, panel: str) -> Any:
@@ -20,6 +21,23 @@ def _flag(*names: str, metavar: str | None = None, text: str, panel: str) -> Any
 _DATA, _MODEL, _AUGMENT, _TRAIN, _RUN, _TRACK = (
     "Data", "Model", "Augmentation", "Training", "Run", "Experiment trackers",
 )  # fmt: skip
+
+
+# Recipe key -> the parameter of `train` that sets it; the model, frozen parts and trackers take a line more.
+_KEYS = {
+    "data.pack": "pack", "loader.workers": "workers", "seed": "seed",
+    "model.img_size": "img_size", "model.pretrained": "pretrained", "model.weights": "weights",
+    "model.head": "head", "model.freeze_depth": "freeze_depth", "model.drop_path_rate": "drop_path",
+    "features.views": "cache_features",
+    "augment.preset": "augmentation", "augment.mixup": "mixup", "augment.cutmix": "cutmix",
+    "augment.repeats": "repeats",
+    "train.epochs": "epochs", "train.batch_size": "batch_size", "train.opt": "opt", "train.lr": "lr",
+    "train.min_lr": "min_lr", "train.schedule": "schedule", "train.warmup_epochs": "warmup_epochs",
+    "train.weight_decay": "weight_decay", "train.momentum": "momentum", "train.layer_decay": "layer_decay",
+    "train.clip_grad": "clip_grad", "train.loss": "loss", "train.smoothing": "smoothing",
+    "train.class_weights": "class_weights", "train.sampling": "sampling", "train.ema_decay": "ema",
+    "train.precision": "amp", "train.extend": "extend", "track.project": "project",
+}  # fmt: skip
 
 
 def train(  # noqa: PLR0913, PLR0917 - one parameter a flag
@@ -179,6 +197,15 @@ def train(  # noqa: PLR0913, PLR0917 - one parameter a flag
             panel=_RUN,
         ),
     ] = None,
+    run: Annotated[
+        Path | None,
+        _flag(
+            "--run",
+            metavar="DIR",
+            text="This very run folder: made, or gone on with where it is.",
+            panel=_RUN,
+        ),
+    ] = None,
     extend: Annotated[
         str | None,
         _flag(
@@ -211,24 +238,7 @@ def train(  # noqa: PLR0913, PLR0917 - one parameter a flag
     ] = None,
 ) -> None:
     """Train a model on a folder of labelled images."""
-    flags = {
-        "data.pack": pack, "loader.workers": workers, "seed": seed,
-        "model.name": model if recipe is not None else None,
-        "model.img_size": img_size, "model.pretrained": pretrained, "model.weights": weights,
-        "model.head": head, "model.freeze": split_names(freeze), "model.freeze_depth": freeze_depth,
-        "model.drop_path_rate": drop_path, "features.views": cache_features,
-        "augment.preset": augmentation, "augment.mixup": mixup, "augment.cutmix": cutmix,
-        "augment.repeats": repeats,
-        "train.epochs": epochs, "train.batch_size": batch_size, "train.opt": opt, "train.lr": lr,
-        "train.min_lr": min_lr, "train.schedule": schedule, "train.warmup_epochs": warmup_epochs,
-        "train.weight_decay": weight_decay, "train.momentum": momentum, "train.layer_decay": layer_decay,
-        "train.clip_grad": clip_grad, "train.loss": loss, "train.smoothing": smoothing,
-        "train.class_weights": class_weights, "train.sampling": sampling, "train.ema_decay": ema,
-        "train.precision": amp, "train.extend": extend,
-        "track.project": project,
-        **collect_tracking(run_name, wandb_run_name, split_names(track), settings or ()),
-    }  # fmt: skip
-    overrides = collect_overrides(flags, settings or ())
+    overrides = collect_train_overrides(locals())
     source = build_recipe_source(recipe, model)
     if source is None and resume not in {None, LATEST}:
         source = _read_run_recipe(str(resume), output) if overrides else None
@@ -239,19 +249,40 @@ def train(  # noqa: PLR0913, PLR0917 - one parameter a flag
 
     chosen = None if source is None else load_recipe(source, overrides)
     with open_display() as display:
-        run = run_training(
+        trained = run_training(
             chosen,
             data=data,
             epochs=chosen.train.epochs if chosen is not None and "train.epochs" in overrides else None,
             output=output,
             resume=True if resume == LATEST else resume or False,
+            folder=run,
             allow_changes=allow_changes,
             device=device,
             watch=display,
             command=["praxiscope", *sys.argv[1:]],
         )
-    typer.echo(f"Run: {run.path}")
-    typer.echo(f"Next: praxiscope evaluate {run.path}")
+    if is_first_rank():
+        typer.echo(f"Run: {trained.path}")
+        typer.echo(f"Next: praxiscope evaluate {trained.path}")
+
+
+def collect_train_overrides(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the flags of ``train`` change in its recipe.
+
+    Args:
+        given: parameter of :func:`train` -> its value, as the command line gave it.
+
+    Raises:
+        UsageError: as :func:`~praxiscope.cli.arguments.collect_overrides`.
+    """
+    settings = given["settings"] or ()
+    flags = {key: given[name] for key, name in _KEYS.items()}
+    flags["model.name"] = given["model"] if given["recipe"] is not None else None
+    flags["model.freeze"] = split_names(given["freeze"])
+    flags |= collect_tracking(
+        given["run_name"], given["wandb_run_name"], split_names(given["track"]), settings
+    )
+    return collect_overrides(flags, settings)
 
 
 def _read_run_recipe(resume: str, output: Path) -> Mapping[str, Any]:

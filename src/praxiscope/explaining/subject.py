@@ -17,6 +17,7 @@ from praxiscope.models.catalog import Family
 from praxiscope.models.runtime import Normalizer, Runtime
 from praxiscope.models.split import evaluating
 from praxiscope.models.state import unwrap_module
+from praxiscope.models.temporal import find_num_frames
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,25 +42,34 @@ class Subject:
     runtime: Runtime
     label: str
 
+    @property
+    def num_frames(self) -> int | None:
+        """T of a network that takes clips, None of one that takes images."""
+        return find_num_frames(self.module)
+
     def prepare(self, images: npt.NDArray[np.uint8]) -> Tensor:
-        """Normalise images as training and evaluation did.
+        """Normalise images or clips as training and evaluation did.
 
         Args:
-            images: uint8 (N, H, W, 3), as ``data.transforms.EvalTransform`` gives them.
+            images: uint8 (N, H, W, 3), as ``data.transforms.EvalTransform`` gives them; for a network of
+                clips (N, T, H, W, 3).
 
         Returns:
-            float32 (N, 3, H, W) on the device, in the runtime's memory format.
+            float32 (N, 3, H, W) or (N, T, 3, H, W) on the device, in the runtime's memory format.
 
         Raises:
             UsageError: not such an array, or no image at all.
         """
-        check_images(images)
-        return self.normalize(torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2))
+        if self.num_frames is None:
+            check_images(images)
+        else:
+            _check_clips(images, self.num_frames)
+        return self.normalize(torch.from_numpy(np.ascontiguousarray(images)).movedim(-1, -3))
 
     def compute_logits(
         self, images: npt.NDArray[np.uint8], *, batch_size: int = 32
     ) -> npt.NDArray[np.float32]:
-        """Return the logits, float32 (N, K), of uint8 images (N, H, W, 3).
+        """Return the logits, float32 (N, K), of uint8 images (N, H, W, 3) or clips (N, T, H, W, 3).
 
         Raises:
             UsageError: no such images.
@@ -82,8 +92,9 @@ class Subject:
         return found
 
     def make_example(self) -> Tensor:
-        """Return one grey image, prepared: float32 (1, 3, S, S), to follow the layers with."""
-        return self.prepare(np.full((1, self.img_size, self.img_size, 3), 127, dtype=np.uint8))
+        """Return one grey image or clip, prepared, to follow the layers with."""
+        frames = () if self.num_frames is None else (self.num_frames,)
+        return self.prepare(np.full((1, *frames, self.img_size, self.img_size, 3), 127, dtype=np.uint8))
 
 
 def check_images(images: npt.NDArray[np.uint8]) -> None:
@@ -95,6 +106,14 @@ def check_images(images: npt.NDArray[np.uint8]) -> None:
     if images.dtype != np.uint8 or images.ndim != 4 or images.shape[-1] != 3 or not len(images):
         raise UsageError(
             f"Images to explain are uint8 (N, H, W, 3) with N > 0; got {images.dtype} {images.shape}."
+        )
+
+
+def _check_clips(clips: npt.NDArray[np.uint8], num_frames: int) -> None:
+    if clips.dtype != np.uint8 or clips.ndim != 5 or clips.shape[1] != num_frames or clips.shape[-1] != 3:
+        raise UsageError(
+            f"Clips to explain are uint8 (N, {num_frames}, H, W, 3) for this network; got {clips.dtype} "
+            f"{clips.shape}."
         )
 
 

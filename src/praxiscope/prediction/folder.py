@@ -11,6 +11,7 @@ from praxiscope.prediction.tables import FORMATS
 from praxiscope.runs import atomic
 
 SUMMARY = "summary.json"
+SEGMENTS = "segments.csv"
 ANNOTATED = "annotated"
 
 
@@ -41,7 +42,7 @@ def check_folder(folder: Path, inputs: Iterable[Path]) -> None:
             raise UsageError(f"-o {folder} is a folder of the pictures themselves; nothing is written there.")
         if parent.is_relative_to(place / ANNOTATED):
             raise UsageError(f"-o {folder}: its {ANNOTATED}/ holds pictures to predict; choose another -o.")
-    ours = (ANNOTATED, SUMMARY, *(_name_table(name) for name in FORMATS))
+    ours = (ANNOTATED, SUMMARY, SEGMENTS, *(_name_table(name) for name in FORMATS))
     taken = [name for name in ours if (folder / name).exists()]
     if taken and not is_earlier_output(folder):
         raise UsageError(f"-o {folder} has {', '.join(taken)} that no prediction wrote; choose another -o.")
@@ -60,8 +61,8 @@ def clear_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if is_earlier_output(folder):
-            for name in FORMATS:
-                (folder / _name_table(name)).unlink(missing_ok=True)
+            for name in (SEGMENTS, *map(_name_table, FORMATS)):
+                (folder / name).unlink(missing_ok=True)
             atomic.remove_tree(folder / ANNOTATED)
             atomic.sweep_stale(folder, older_than_s=0.0)
     except OSError as problem:

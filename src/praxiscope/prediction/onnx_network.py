@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import importlib.util
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 
+from praxiscope.data.clips.views import ClipRule
 from praxiscope.data.transforms import EvalTransform, InputSpec, Interpolation
-from praxiscope.errors import DataError, EnvironmentProblem, UsageError
+from praxiscope.errors import DataError, EnvironmentProblem, IntegrityError, UsageError
 from praxiscope.models.onnx_file import CARD_KEY, OnnxCard, read_onnx_card
 from praxiscope.prediction.predictors import Images, Logits, Network
+from praxiscope.recipe.schema import ClipSection
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _DEFAULT_SIZE, _DEFAULT_CROP_PCT = 224, 0.875
@@ -54,13 +57,28 @@ def open_onnx(path: Path, *, names: tuple[str, ...] | None, threads: int) -> tup
     network = Network(
         label=path.name,
         source=path,
-        names=card.names,
+        heads=card.read_heads(),
         transform=EvalTransform(spec=spec),
         compute=_Computer(session, source.name, card),
         batch_size=source.shape[0] if isinstance(source.shape[0], int) else _BATCH_SIZE,
         weights_sha256=card.weights_sha256 or None,
+        clip=None if card.clip is None else _read_rule(card.clip, path),
     )
     return network, warning
+
+
+def _read_rule(clip: Mapping[str, Any], path: Path) -> ClipRule:
+    """Return which frames a card says the network looks at."""
+    try:
+        return ClipRule(
+            num_frames=int(clip["num_frames"]),
+            section=ClipSection.model_validate(clip["section"]),
+            typical_s=None if clip["typical_s"] is None else float(clip["typical_s"]),
+        )
+    except (KeyError, TypeError, ValueError) as problem:
+        raise IntegrityError(
+            f"The card of {path} is damaged (clip: {problem}). Export it again."
+        ) from problem
 
 
 class _Computer:
@@ -78,7 +96,7 @@ class _Computer:
         self._fixed_batch: int | None = first if isinstance(first, int) else None
 
     def __call__(self, images: Images) -> Logits:
-        values = np.ascontiguousarray(images.transpose(0, 3, 1, 2)).astype(np.float32)
+        values = np.ascontiguousarray(np.moveaxis(images, -1, -3)).astype(np.float32)
         values *= self._scale
         values += self._shift
         if self._fixed_batch is None:

@@ -12,16 +12,21 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from praxiscope.data.clips.views import ClipRule
 from praxiscope.data.transforms import EvalTransform
 from praxiscope.errors import IntegrityError
+from praxiscope.prediction.clips import Clip
 from praxiscope.prediction.pictures import Picture
 from praxiscope.stats.calibration import compute_softmax
+from praxiscope.tensors import Heads
 
 Images = npt.NDArray[np.uint8]
-"""(B, S, S, 3), RGB in [0, 255]."""
+"""(B, S, S, 3), RGB in [0, 255]; of clips (B, T, S, S, 3)."""
 Logits = npt.NDArray[np.float32]
 """(B, K), finite."""
 Compute = Callable[[Images], Logits]
+Sample = Picture | Clip
+_WITH_VIEWS = 6  # axes of clips in several views
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,20 +36,27 @@ class Network:
     Attributes:
         label: what messages and tables call it.
         source: the run's folder, or the ONNX file.
-        names: K label names, in the order of its logits.
+        heads: what its logits stand for.
         transform: from a picture to its input; evaluation's.
         compute: from inputs to logits.
         batch_size: pictures of a forward pass.
         weights_sha256: fingerprint of its weights; None for a foreign file, which has none.
+        clip: which frames it looks at; None of a network that takes images.
     """
 
     label: str
     source: Path
-    names: tuple[str, ...]
+    heads: Heads
     transform: EvalTransform
     compute: Compute
     batch_size: int
     weights_sha256: str | None
+    clip: ClipRule | None = None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Label names of all heads, in the order of the logits: K."""
+        return tuple(name for labels in self.heads.names.values() for name in labels)
 
     def crop(self, picture: Picture) -> npt.NDArray[np.uint8]:
         """Return a picture as the network's input, (S, S, 3), by the functions that evaluation uses.
@@ -55,15 +67,18 @@ class Network:
         return self.transform(picture.decode(self.transform.decode_size))
 
     def predict(self, images: Images) -> Logits:
-        """Return the logits of a batch.
+        """Return the logits of a batch; of clips in several views, (B, V, T, S, S, 3), the means over views.
 
         Raises:
             IntegrityError: as many logits as names were promised, and others came, or they are not finite.
         """
+        if images.ndim == _WITH_VIEWS:
+            logits = self.predict(images.reshape(-1, *images.shape[2:]))
+            return np.asarray(logits.reshape(*images.shape[:2], -1).mean(axis=1))
         logits = self.compute(images)
         if logits.shape != (len(images), len(self.names)):
             raise IntegrityError(
-                f"{self.source} gives logits of shape {logits.shape} for {len(images)} images and "
+                f"{self.source} gives logits of shape {logits.shape} for {len(images)} samples and "
                 f"{len(self.names)} label names; give it the names of its own classes."
             )
         if not np.isfinite(logits).all():
@@ -99,9 +114,24 @@ class Predictor:
         return (self._network,)
 
     @property
+    def heads(self) -> Heads:
+        """What the logits stand for."""
+        return self._network.heads
+
+    @property
     def names(self) -> tuple[str, ...]:
         """K label names, in the order of the logits."""
         return self._network.names
+
+    @property
+    def clip(self) -> ClipRule | None:
+        """Which frames are looked at; None where images are."""
+        return self._network.clip
+
+    @property
+    def transform(self) -> EvalTransform:
+        """From a picture or a frame to the input of the first network."""
+        return self._network.transform
 
     @property
     def batch_size(self) -> int:
@@ -116,12 +146,12 @@ class Predictor:
         """
         return self._network.crop(picture)
 
-    def answer(self, pictures: Sequence[Picture], crops: Images) -> Answers:
-        """Predict B pictures.
+    def answer(self, pictures: Sequence[Sample], crops: Images) -> Answers:
+        """Predict B pictures or clips.
 
         Args:
             pictures: B.
-            crops: (B, S, S, 3), each of :meth:`crop`.
+            crops: (B, S, S, 3), each of :meth:`crop`; of clips (B, V, T, S, S, 3).
         """
         logits = self._network.predict(crops)
         return Answers(logits=logits, answered_by=np.zeros(len(pictures), np.int64), confidence=None)
@@ -151,14 +181,15 @@ class CascadePredictor(Predictor):
         """The small network and the large one."""
         return (self._network, self._large)
 
-    def answer(self, pictures: Sequence[Picture], crops: Images) -> Answers:
+    def answer(self, pictures: Sequence[Sample], crops: Images) -> Answers:
         """Predict B pictures; the large network's logits come in the order of the small one's names."""
         logits = self._network.predict(crops)
         confidence = compute_softmax(logits / self._temperature).max(axis=1)
         asked = np.flatnonzero(confidence < self._threshold)
         for start in range(0, len(asked), self._large.batch_size):
             rows = asked[start : start + self._large.batch_size]
-            again = np.stack([self._large.crop(pictures[row]) for row in rows])
+            asked_again = [pictures[row] for row in rows]
+            again = np.stack([self._large.crop(each) for each in asked_again if isinstance(each, Picture)])
             logits[rows] = self._large.predict(again)[:, self._order]
         answered_by = np.zeros(len(pictures), np.int64)
         answered_by[asked] = 1

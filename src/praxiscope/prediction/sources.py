@@ -16,7 +16,7 @@ from praxiscope.data.member_names import check_member_name
 from praxiscope.data.sources.listing import walk_images
 from praxiscope.errors import UsageError
 
-Kind = Literal["image", "video", "camera"]
+Kind = Literal["image", "video", "frames", "camera"]
 
 VIDEO_SUFFIXES = frozenset(
     {".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ts", ".webm", ".wmv", ".3gp"}
@@ -30,7 +30,7 @@ _PLAIN_NAME = re.compile(r"[^\w.,=+@() \[\]-]", re.UNICODE)
 
 @dataclass(frozen=True, kw_only=True)
 class Item:
-    """One picture file, video file or camera.
+    """One picture file, video file, folder with one picture a frame, or camera.
 
     Attributes:
         kind: what it is taken for.
@@ -258,6 +258,8 @@ def _clean(part: str) -> str:
 
 def describe_counts(items: Iterable[Item]) -> str:
     """Return ``3 images and 1 video``."""
-    kinds = [item.kind for item in items]
-    counted = [(kinds.count(kind), kind) for kind in ("image", "video", "camera")]
-    return " and ".join(f"{count} {kind}{'' if count == 1 else 's'}" for count, kind in counted if count)
+    kinds: list[str] = [item.kind for item in items]
+    nouns = {"image": "image", "video": "video", "frames": "folder of frames", "camera": "camera"}
+    plurals = {"frames": "folders of frames"}
+    counted = [(kinds.count(kind), kind, noun) for kind, noun in nouns.items()]
+    return " and ".join(quantify(count, noun, plurals.get(kind)) for count, kind, noun in counted if count)

@@ -14,10 +14,13 @@ import numpy.typing as npt
 
 from praxiscope.data.images import DEFAULT_MAX_PIXELS, ImageUnreadable
 from praxiscope.data.video import Sampling, VideoUnreadable
-from praxiscope.prediction.pictures import Picture, iterate_pictures
-from praxiscope.prediction.predictors import Predictor
+from praxiscope.prediction.clips import Clip, iterate_windows
+from praxiscope.prediction.pictures import iterate_pictures
+from praxiscope.prediction.predictors import Predictor, Sample
 from praxiscope.prediction.sources import Item
+from praxiscope.prediction.windows import Windowing
 from praxiscope.stats.calibration import compute_softmax
+from praxiscope.tensors import Heads
 
 HELD_BYTES = 2**28
 """Pixels of decoded frames that a batch may hold, 256 MiB: a batch of 4K frames is cut short."""
@@ -25,19 +28,19 @@ HELD_BYTES = 2**28
 
 @dataclass(frozen=True, kw_only=True)
 class Prediction:
-    """What was said about one picture.
+    """What was said about one picture or clip.
 
     Attributes:
-        picture: the picture.
+        picture: the picture or clip.
         size: (width, height) in pixels, upright.
-        logits: (K,) float32, of the network that answered.
-        probabilities: (K,) float64, their softmax.
+        logits: (K,) float32, of the network that answered, the heads side by side.
+        probabilities: (K,) float64, their softmax, of each head its own.
         answered_by: 0 for the first network, 1 for the second.
         confidence: what a cascade compared with its threshold; None elsewhere.
         ms: milliseconds for reading and cropping it, and its share of its batch in the network.
     """
 
-    picture: Picture
+    picture: Sample
     size: tuple[int, int]
     logits: npt.NDArray[np.float32]
     probabilities: npt.NDArray[np.float64]
@@ -45,9 +48,14 @@ class Prediction:
     confidence: float | None
     ms: float
 
-    def top(self, count: int) -> list[int]:
-        """Return the indices of the largest probabilities, the lowest index first among equals."""
-        return [int(index) for index in np.argsort(-self.logits, kind="stable")[:count]]
+    def top(self, count: int, columns: slice = slice(None)) -> list[int]:
+        """Return the indices of the largest probabilities, the lowest index first among equals.
+
+        Args:
+            count: how many.
+            columns: a head's columns; indices count from their start.
+        """
+        return [int(index) for index in np.argsort(-self.logits[columns], kind="stable")[:count]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,12 +70,13 @@ class Failure:
 
 @dataclass(frozen=True, kw_only=True)
 class _Crop:
+    sample: Sample
     pixels: npt.NDArray[np.uint8]
     size: tuple[int, int]
     seconds: float
 
 
-_Waiting = tuple[Picture, "Future[_Crop]"]
+_Waiting = tuple[Sample, "Future[_Crop]"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,12 +88,16 @@ class StreamSettings:
         max_pixels: cap on width x height.
         workers: threads that decode files.
         stop: asked before each batch; true ends the stream early.
+        windowing: of a video or camera, whether and how it is cut into windows, where clips are predicted.
+        keep_frames: hand a camera's frames over with the windows, for a film.
     """
 
     sampling: Sampling
     max_pixels: int = DEFAULT_MAX_PIXELS
     workers: int = 2
     stop: Callable[[], bool] = lambda: False
+    windowing: Callable[[Item], Windowing | None] = lambda _item: None
+    keep_frames: bool = False
 
 
 def predict_items(
@@ -121,7 +134,7 @@ def _gather(
     held = 0
     for item in items:
         limit = 1 if item.kind == "camera" else predictor.batch_size
-        for entry in _open(item, settings):
+        for entry in _open(predictor, item, settings):
             if isinstance(entry, Failure):
                 batch.append(entry)
                 continue
@@ -138,30 +151,55 @@ def _gather(
         yield batch
 
 
-def _open(item: Item, settings: StreamSettings) -> Iterator[Picture | Failure]:
+def _open(predictor: Predictor, item: Item, settings: StreamSettings) -> Iterator[Sample | Failure]:
     try:
-        yield from iterate_pictures(item, settings.sampling, max_pixels=settings.max_pixels)
+        if predictor.clip is None:
+            yield from iterate_pictures(item, settings.sampling, max_pixels=settings.max_pixels)
+        else:
+            yield from _open_clips(predictor, item, settings)
     except VideoUnreadable as problem:
         yield Failure(item=item, reason=problem.reason, frames=problem.decoded)
 
 
-def _prepare(predictor: Predictor, picture: Picture) -> _Crop:
+def _open_clips(predictor: Predictor, item: Item, settings: StreamSettings) -> Iterator[Clip]:
+    windowing = settings.windowing(item)
+    if windowing is None:
+        yield Clip(item=item, max_pixels=settings.max_pixels)
+        return
+    assert predictor.clip is not None
+    yield from iterate_windows(
+        item,
+        windowing,
+        settings.sampling,
+        predictor.clip,
+        predictor.transform,
+        keep_frames=settings.keep_frames and item.kind == "camera",
+        max_pixels=settings.max_pixels,
+    )
+
+
+def _prepare(predictor: Predictor, sample: Sample) -> _Crop:
     start = time.perf_counter()
-    pixels = predictor.crop(picture)
-    size = picture.read_size()
-    return _Crop(pixels=pixels, size=size, seconds=time.perf_counter() - start)
+    if isinstance(sample, Clip):
+        assert predictor.clip is not None
+        sample = sample.read(predictor.clip, predictor.transform)
+        assert sample.views is not None
+        pixels, size = sample.views, sample.size
+    else:
+        pixels, size = predictor.crop(sample), sample.read_size()
+    return _Crop(sample=sample, pixels=pixels, size=size, seconds=time.perf_counter() - start)
 
 
 def _finish(predictor: Predictor, batch: list[_Waiting | Failure]) -> Iterator[Prediction | Failure]:
     """Let the network see the pictures of a batch that could be read, and yield everything in order."""
-    ready: list[tuple[Picture, _Crop] | Failure] = []
+    ready: list[_Crop | Failure] = []
     for entry in batch:
         if isinstance(entry, Failure):
             ready.append(entry)
             continue
         picture, future = entry
         try:
-            ready.append((picture, future.result()))
+            ready.append(future.result())
         except ImageUnreadable as problem:
             ready.append(Failure(item=picture.item, reason=problem.reason))
     readable = [result for result in ready if not isinstance(result, Failure)]
@@ -170,16 +208,16 @@ def _finish(predictor: Predictor, batch: list[_Waiting | Failure]) -> Iterator[P
         yield result if isinstance(result, Failure) else next(answered)
 
 
-def _ask(predictor: Predictor, readable: Sequence[tuple[Picture, _Crop]]) -> list[Prediction]:
+def _ask(predictor: Predictor, readable: Sequence[_Crop]) -> list[Prediction]:
     start = time.perf_counter()
-    pictures = [picture for picture, _ in readable]
-    answers = predictor.answer(pictures, np.stack([crop.pixels for _, crop in readable]))
+    pictures = [crop.sample for crop in readable]
+    answers = predictor.answer(pictures, np.stack([crop.pixels for crop in readable]))
     share = (time.perf_counter() - start) / len(pictures)
-    probabilities = compute_softmax(answers.logits)
+    probabilities = compute_probabilities(answers.logits, predictor.heads)
     confidence: Any = [None] * len(pictures) if answers.confidence is None else answers.confidence.tolist()
     return [
         Prediction(
-            picture=picture,
+            picture=crop.sample,
             size=crop.size,
             logits=answers.logits[row],
             probabilities=probabilities[row],
@@ -187,5 +225,10 @@ def _ask(predictor: Predictor, readable: Sequence[tuple[Picture, _Crop]]) -> lis
             confidence=confidence[row],
             ms=1000 * (crop.seconds + share),
         )
-        for row, (picture, crop) in enumerate(readable)
+        for row, crop in enumerate(readable)
     ]
+
+
+def compute_probabilities(logits: npt.NDArray[np.float32], heads: Heads) -> npt.NDArray[np.float64]:
+    """Return (B, K): the softmax of each head's logits, side by side."""
+    return np.concatenate([compute_softmax(part) for part in heads.split_logits(logits).values()], axis=1)

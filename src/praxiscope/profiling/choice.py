@@ -30,6 +30,8 @@ class Candidate:
     """Of the batch size with which it is largest."""
     batch_size: int
     """That batch size."""
+    num_frames: int | None = None
+    """Frames of a clip; None of a model of images."""
     peak_memory_mib: float | None
     accuracy: Accuracy | None
     """The runtime's own where it was computed; else the model's."""
@@ -39,6 +41,19 @@ class Candidate:
     def name(self) -> str:
         """What sentences call it."""
         return f"{self.model} in {self.runtime}"
+
+    @property
+    def unit(self) -> str:
+        """What a call with one sample is of."""
+        return "image" if self.num_frames is None else f"clip of {self.num_frames} frames"
+
+    @property
+    def rate(self) -> str:
+        """How many samples a second it does, in words."""
+        if self.num_frames is None:
+            return f"{_round(self.images_per_s)} images/s"
+        frames = _round(self.images_per_s * self.num_frames)
+        return f"{_round(self.images_per_s)} clips/s ({frames} frames/s)"
 
     @property
     def cost(self) -> tuple[float, float]:
@@ -82,6 +97,7 @@ def _build_candidate(entry: ModelProfile, runtime: RuntimeProfile, correct: Corr
         peak_memory_mib=runtime.peak_memory_mib,
         accuracy=runtime.accuracy or entry.accuracy,
         correct=correct,
+        num_frames=entry.num_frames,
     )
 
 
@@ -164,7 +180,7 @@ def describe_cost(candidate: Candidate) -> str:
     memory = candidate.peak_memory_mib
     peak = "memory not measured" if memory is None else f"peak memory {memory:.0f} MiB"
     p90 = "p90 at most" if candidate.p90_bounded else "too few calls to bound p90, about"
-    return f"one image takes {candidate.p50_ms:.3g} ms (p50; {p90} {candidate.p90_ms:.3g}), {peak}"
+    return f"one {candidate.unit} takes {candidate.p50_ms:.3g} ms (p50; {p90} {candidate.p90_ms:.3g}), {peak}"
 
 
 def _rank(candidate: Candidate) -> tuple[float, float]:
@@ -233,10 +249,11 @@ def recommend(candidates: Sequence[Candidate], *, cpu: str, threads: int) -> tup
     )
     edge = min(equals, key=lambda each: each.cost)
     server = max(equals, key=lambda each: each.images_per_s)
-    rate = f"{_round(server.images_per_s)} images/s in batches of {server.batch_size}"
+    rate = f"{server.rate} in batches of {server.batch_size}"
+    many = "images" if server.num_frames is None else "clips"
     sentences = [
-        f"One image at a time (an edge device): {edge.name}, {basis}: {describe_cost(edge)}.",
-        f"Many images at once (a server): {server.name}, {basis}: {rate}.",
+        f"One {edge.unit} at a time (an edge device): {edge.name}, {basis}: {describe_cost(edge)}.",
+        f"Many {many} at once (a server): {server.name}, {basis}: {rate}.",
     ]
     measured = [each for each in equals if each.peak_memory_mib is not None]
     if edge in measured:

@@ -17,7 +17,7 @@ from praxiscope.errors import DataError
 
 NO_CALIBRATION = "int8 is calibrated on training images, never on others, and this run has none"
 Images = npt.NDArray[np.float32]
-"""(B, 3, S, S), normalised."""
+"""(B, 3, S, S), normalised; of clips (B, T, 3, S, S)."""
 Logits = npt.NDArray[np.float32]
 """(B, K)."""
 

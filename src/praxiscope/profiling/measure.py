@@ -25,6 +25,7 @@ from praxiscope.profiling.stages import time_stages
 from praxiscope.profiling.timing import QUANTILES, Timings, has_enough, time_rounds
 from praxiscope.stats.intervals import Interval
 from praxiscope.stats.latency import quantile_interval, smallest_sample
+from praxiscope.tensors import Heads
 
 Progress = Callable[[str, int, int], None]
 
@@ -110,12 +111,13 @@ def measure_model(
         stages_ms=stages,
         images=subject.images,
         notes=(*subject.notes, *bench.notes),
+        num_frames=subject.section.num_frames,
     )
     return profile, bench
 
 
 def run_in_batches(session: Session, images: Images, sizes: tuple[int, ...] = _CHECK_BATCHES) -> Logits:
-    """Return logits (N, K) of images (N, 3, S, S), computed in batches of these sizes, the last one repeated.
+    """Return logits (N, K) of N images or clips, computed in batches of these sizes, the last one repeated.
 
     Sizes that differ show a runtime that is right for one size only.
     """
@@ -204,7 +206,9 @@ def open_runtimes(bench: Bench) -> None:
             bench.profiles[name] = RuntimeProfile(runtime=name, status="refused", reason=f"it failed: {text}")
             continue
         expected = logits if expected is None else expected
-        bench.profiles[name] = _check(runtime, expected, logits, trained=bench.subject.trained)
+        bench.profiles[name] = _check(
+            runtime, expected, logits, trained=bench.subject.trained, heads=bench.subject.heads
+        )
         if bench.profiles[name].status == "ok":
             bench.sessions[name] = session
 
@@ -215,8 +219,10 @@ def _open_one(runtime: Runtime, bench: Bench) -> tuple[Session, Logits]:
     return session, run_in_batches(session, bench.samples)
 
 
-def _check(runtime: Runtime, expected: Logits, logits: Logits, *, trained: bool) -> RuntimeProfile:
-    parity = compare_logits(expected, logits, runtime.precision, trained=trained)
+def _check(
+    runtime: Runtime, expected: Logits, logits: Logits, *, trained: bool, heads: Heads | None
+) -> RuntimeProfile:
+    parity = compare_logits(expected, logits, runtime.precision, trained=trained, heads=heads)
     return RuntimeProfile(
         runtime=runtime.name,
         status="ok" if parity.refusal is None else "refused",
@@ -249,7 +255,7 @@ def _measure_memory(bench: Bench) -> None:
 
 def _time_latency(bench: Bench) -> None:
     """Time one image at a time, all runtimes in turns."""
-    bench.say("latency of one image")
+    bench.say("latency of one sample")
     image = bench.samples[:1]
     work = {name: functools.partial(session, image) for name, session in bench.sessions.items()}
     timings = time_rounds(work, seconds=_seconds(bench, _LATENCY_END), patience_s=_seconds(bench, 1.0, _LATE))

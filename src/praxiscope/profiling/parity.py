@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from types import MappingProxyType
 
@@ -9,6 +10,7 @@ import numpy as np
 
 from praxiscope.profiling.material import Logits
 from praxiscope.profiling.runtimes.session import Precision
+from praxiscope.tensors import Heads
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +44,14 @@ class Parity:
     """Why the runtime is refused; None when it is within the tolerance."""
 
 
-def compare_logits(expected: Logits, given: Logits, precision: Precision, *, trained: bool = True) -> Parity:
+def compare_logits(
+    expected: Logits,
+    given: Logits,
+    precision: Precision,
+    *,
+    trained: bool = True,
+    heads: Heads | None = None,
+) -> Parity:
     """Compare a runtime's logits with those of eager float32 on the same samples.
 
     Args:
@@ -51,6 +60,7 @@ def compare_logits(expected: Logits, given: Logits, precision: Precision, *, tra
         precision: what the runtime computes in.
         trained: whether weights are trained. Random ones give nearly equal logits, so that which is the
             largest says nothing: the agreement is told, but refuses nobody.
+        heads: what the logits stand for; samples agree where each head's answer does.
     """
     if expected.shape != given.shape:
         shapes = f"{tuple(given.shape)} instead of {tuple(expected.shape)}"
@@ -69,13 +79,19 @@ def compare_logits(expected: Logits, given: Logits, precision: Precision, *, tra
         )
     difference = float(np.abs(expected - given).max())
     relative = difference / max(float(np.abs(expected).max()), 1e-12)
-    agreement = float((expected.argmax(axis=1) == given.argmax(axis=1)).mean())
+    agreement = _compare_answers(expected, given, [slice(None)] if heads is None else heads.columns.values())
     return Parity(
         max_abs_diff=difference,
         relative_diff=relative,
         agreement=agreement,
         refusal=_explain(relative, agreement, precision, trained=trained),
     )
+
+
+def _compare_answers(expected: Logits, given: Logits, columns: Iterable[slice]) -> float:
+    """Return the share of samples of which the largest logit of each head is the same."""
+    same = [expected[:, own].argmax(axis=1) == given[:, own].argmax(axis=1) for own in columns]
+    return float(np.all(same, axis=0).mean())
 
 
 def _explain(relative: float, agreement: float, precision: Precision, *, trained: bool) -> str | None:

@@ -12,6 +12,7 @@ from praxiscope.models.build import BuiltModel
 from praxiscope.profiling.result import Accuracy
 from praxiscope.profiling.stages import Pipeline
 from praxiscope.recipe.schema import ModelSection
+from praxiscope.tensors import Heads
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,6 +79,8 @@ class Subject:
     """Samples to compute the runtimes' accuracies on, where asked for."""
     notes: tuple[str, ...] = ()
     """What a reader should know."""
+    heads: Heads | None = None
+    """What the logits stand for; None for a model by name."""
 
     @property
     def trained(self) -> bool:

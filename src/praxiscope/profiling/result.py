@@ -110,6 +110,8 @@ class ModelProfile:
     """Which images were used."""
     notes: tuple[str, ...] = ()
     """What was left out, and why."""
+    num_frames: int | None = None
+    """T of a model of clips, whose every figure is of a clip: its rates times T are frames per second."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return the entry of ``profile.json``."""

@@ -45,12 +45,18 @@ class Section(BaseModel):
 class DataSection(Section):
     """Which samples, and how they are split."""
 
-    source: Literal["auto", "folder", "csv", "stage", "cifar", "idx", "parquet", "webdataset"] = "auto"
-    """Where labels come from; ``auto`` looks at what the folder holds."""
+    source: Literal[
+        "auto", "folder", "clips", "csv", "epic", "stage", "cifar", "idx", "parquet", "webdataset"
+    ] = "auto"
+    """Where labels come from; ``auto`` looks at what the folder holds. ``clips``: class folders in which each
+    folder of pictures is a clip."""
     csv: str | None = None
     """The table of a ``csv`` source, absolute or relative to the data folder."""
-    columns: dict[Literal["path", "label", "split", "group"], str] = Field(default_factory=dict)
-    """Column names by role, where they are not the usual ones."""
+    columns: dict[Literal["path", "label", "split", "group", "start", "stop", "fps"], str] = Field(
+        default_factory=dict
+    )
+    """Column names by role, where they are not the usual ones. ``start`` and ``stop`` of a clip are frames,
+    or seconds where the column's name says so (``start_s``); ``fps`` is the rate of extracted frames."""
     heads: dict[str, str] = Field(default_factory=dict)
     """Several labels a sample: column of the table by head, such as ``verb: verb_class``. A network then
     gives each head's logits, and an answer is right when all are."""
@@ -61,6 +67,13 @@ class DataSection(Section):
     group: str | None = None
     """``parent``, or a regular expression with one group over a sample's path: samples of one group
     (a performer, a video) stay in one split."""
+    test_groups: tuple[str, ...] = ()
+    """Groups whose samples are the test split, whatever split the data gives them: leave one person out."""
+    val_groups: tuple[str, ...] = ()
+    """Groups whose samples are the validation split, likewise."""
+    missing: Literal["report", "refuse"] = "report"
+    """What to do about files that the table names and that aren't there: leave their rows out by name, or
+    refuse to go on. A split that lacks all of its files is refused anyway."""
     duplicates: Literal["report", "drop-train", "refuse"] = "report"
     """What to do about samples that stand in two splits: report them, leave the earlier split's copy
     out of training, or refuse to go on."""
@@ -95,7 +108,14 @@ class ModelSection(Section):
     num_frames: Count | None = None
     """T, frames of a clip that the network takes; for clips 8 where not given, for images nothing."""
     temporal: Literal["mean", "max", "attention", "transformer", "gru"] = "mean"
-    """How a clip's frames become one answer; ``mean`` and ``max`` are blind to their order."""
+    """How a clip's frames become one answer; ``mean`` and ``max`` are blind to their order. Video networks
+    join frames themselves."""
+    shift_div: Annotated[int, Field(ge=0)] = 0
+    """Temporal shift inside a CNN (Lin et al. 2019, TSM): with 8, an eighth of each residual block's channels
+    comes from the next frame and an eighth from the one before. 0: none."""
+    input: Literal["rgb", "flow"] = "rgb"
+    """What a clip's frames show the network: colours, or optical flow (movement right, movement down, its
+    length), computed with the extra ``flow`` or read from ``clip.flow_folder``."""
     head: Literal["linear", "conv", "mlp", "text"] = "linear"
     """What maps features to classes: one linear layer; ``conv``: two 3x3 convolutions with BatchNorm, ReLU
     and pooling on a CNN's feature map; ``mlp``: one hidden layer; ``text``: a projection and one unit vector
@@ -127,10 +147,24 @@ class ClipSection(Section):
     """``dense``: frames from one to the next."""
     num_clips: Count = 1
     """Views in time of an evaluated clip, whose logits are averaged."""
+    num_crops: Literal[1, 3] = 1
+    """Views in space for each of them: the centre, or both ends and the centre along the longer side
+    (Feichtenhofer et al. 2019, SlowFast)."""
+    decoder: Literal["pyav", "torchcodec"] = "pyav"
+    """What decodes videos; torchcodec needs the extra and an FFmpeg that it can load."""
+    pack_format: Literal["uint8", "jpeg"] = "jpeg"
+    """How ``data.pack`` keeps frames: pixels, or JPEG of quality 95 in about a tenth of the space."""
     frame_base: Literal[0, 1] = 1
     """Number of a video's first frame in the annotations."""
     stop: Literal["exclusive", "inclusive"] = "exclusive"
     """Whether the annotated stop frame still belongs to the clip."""
+    fps: Positive | None = None
+    """Frames a second of extracted frames, where their annotations are in seconds and no column says it."""
+    flow_folder: str | None = None
+    """``model.input: flow``: a folder, absolute or below the data folder, with ``<clip's path without
+    suffix>/u`` and ``/v`` of grey pictures, 128 for no movement, 127 for 20 px. Not given: computed."""
+    flow_stride: Count = 1
+    """Frames of a video from one stored flow picture to the next."""
 
 
 class AugmentSection(Section):
@@ -166,6 +200,8 @@ class AugmentSection(Section):
     """Brightness, contrast and saturation are multiplied by a factor within 1 -+ this."""
     random_erasing: Probability = 0.0
     """Probability that a rectangle is replaced by the mean colour (Zhong et al. 2020)."""
+    erasing_area: tuple[Probability, Probability] = (0.02, 1 / 3)
+    """Its area as a share of the image."""
     mixup: NonNegative = 0.0
     """Alpha of MixUp's Beta distribution (Zhang et al. 2018); 0 for none."""
     cutmix: NonNegative = 0.0
@@ -180,7 +216,7 @@ class AugmentSection(Section):
 
     @model_validator(mode="after")
     def _check_order(self) -> AugmentSection:
-        for name in ("crop_scale", "crop_ratio"):
+        for name in ("crop_scale", "crop_ratio", "erasing_area"):
             low, high = getattr(self, name)
             if not 0 < low <= high:
                 raise ValueError(f"{name} is [{low}, {high}]; give [low, high] with 0 < low <= high")
@@ -249,6 +285,13 @@ class TrainSection(Section):
     """Memory format of images and weights."""
     ema_decay: Fraction | None = None
     """Decay of an exponential moving average of the weights, which is then what is evaluated."""
+    parallel: Literal["auto", "ddp", "fsdp"] = "auto"
+    """What several processes (torchrun) do with the network: a copy each (``ddp``, which ``auto`` takes), or
+    a part each (``fsdp``), for networks that one GPU can't hold. docs/distributed.md."""
+    sync_bn: bool = False
+    """BatchNorm over the samples of all GPUs in training, instead of each GPU's own."""
+    distributed_timeout_s: Positive = 600.0
+    """How long processes wait for the slowest of them before they stop and name it."""
     early_stopping_epochs: Count | None = None
     """Stop after so many epochs without a better monitored figure."""
     monitor: str = "val/top1"

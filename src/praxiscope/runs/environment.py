@@ -67,6 +67,11 @@ def describe_environment(folder: Path, *, command: Sequence[str] | None = None) 
     return described if command is None else {**described, "command": mask_command(command)}
 
 
+def is_first_rank() -> bool:
+    """Whether this process speaks for a job of several (torchrun), or is a job of its own."""
+    return os.environ.get("RANK", "0") == "0" or os.environ.get("WORLD_SIZE", "1") == "1"
+
+
 # ---------------------------------------------------------------------------------------- secrets
 
 

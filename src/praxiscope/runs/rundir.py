@@ -30,6 +30,8 @@ RunState = Literal["running", "done", "preempted", "interrupted", "failed", "div
 _RECIPE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _EVALUATION_NAME = re.compile(r"(\d{8}-\d{6})-(.+?)(?:-(\d+))?")
 _FOLDERS = ("checkpoints", "predictions", "evaluations")
+# What lies in a run folder before training begins.
+_BEGINNING = (*_FOLDERS, "run.json", "recipe.yaml", "manifest.parquet", "run.lock", "lock.json")
 _WHAT_IT_HOLDS = (
     "A run folder holds run.json, recipe.yaml and checkpoints/, as 'praxiscope train' writes them"
 )
@@ -64,13 +66,37 @@ class RunDir:
                 f"The recipe name {recipe_name!r} can't be a folder name: use letters, digits, "
                 "'.', '-' and '_', with a letter or digit first."
             )
-        created = datetime.now(UTC)
-        run_id = f"{created:%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
-        path = output_root.absolute() / recipe_name / run_id
+        run_id = f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
+        return cls._make(output_root.absolute() / recipe_name / run_id, recipe_name, exist_ok=False)
+
+    @classmethod
+    def create_at(cls, path: Path, recipe_name: str) -> Self:
+        """Make a run in this very folder; one that a kill left before its training began is made anew.
+
+        Args:
+            path: The folder: absent, empty, or with nothing in it but the beginning of a run.
+            recipe_name: As for :meth:`create`.
+
+        Raises:
+            UsageError: The folder holds something else.
+            EnvironmentProblem: The folder can't be written to.
+        """
+        path = path.absolute()
+        if path.is_dir():
+            names = sorted(entry.name for entry in path.iterdir() if not entry.name.startswith("."))
+            if other := [name for name in names if name not in _BEGINNING]:
+                raise UsageError(
+                    f"{path} holds {', '.join(other[:3])}, so no new run is made there. "
+                    "Name a folder that is absent or empty, or a run."
+                )
+        return cls._make(path, recipe_name, exist_ok=True)
+
+    @classmethod
+    def _make(cls, path: Path, recipe_name: str, *, exist_ok: bool) -> Self:
         try:
-            path.mkdir(parents=True)
+            path.mkdir(parents=True, exist_ok=exist_ok)
             for name in _FOLDERS:
-                (path / name).mkdir()
+                (path / name).mkdir(exist_ok=exist_ok)
         except (FileExistsError, NotADirectoryError) as problem:
             raise UsageError(f"Can't make the run folder {path}: something there is no folder.") from problem
         except OSError as problem:
@@ -78,8 +104,9 @@ class RunDir:
                 f"Can't make the run folder {path}: {problem.strerror}. Choose another place with --output."
             ) from problem
         run_dir = cls(path=path)
+        created = datetime.now(UTC).isoformat()
         run_dir.write_run_json(
-            {"schema": 1, "run_id": run_id, "recipe_name": recipe_name, "created": created.isoformat()}
+            {"schema": 1, "run_id": path.name, "recipe_name": recipe_name, "created": created}
         )
         return run_dir
 

@@ -12,8 +12,12 @@ _NUMBER = r"\d+(?:\.\d+)?"
 _BUDGET = re.compile(rf"(?:({_NUMBER})h)?(?:({_NUMBER})m(?:in)?)?(?:({_NUMBER})s)?")
 
 
-def parse_budget(text: str) -> float:
-    """Return the seconds of a budget such as ``60m``, ``2h``, ``90s`` or ``1h30m``.
+def parse_budget(text: str, *, flag: str = "--budget") -> float:
+    """Return the seconds of a time such as ``60m``, ``2h``, ``90s`` or ``1h30m``.
+
+    Args:
+        text: the time.
+        flag: what it was given to, for the message.
 
     Raises:
         UsageError: it is written otherwise, or is no time at all.
@@ -26,7 +30,7 @@ def parse_budget(text: str) -> float:
     seconds = sum(float(part or 0) * unit for part, unit in zip(parts, (3600, 60, 1), strict=True))
     if seconds <= 0:
         raise UsageError(
-            f"--budget '{text}': write hours, minutes and seconds with their letters, "
+            f"{flag} '{text}': write hours, minutes and seconds with their letters, "
             "e.g. 60m, 2h, 90s or 1h30m."
         )
     return seconds

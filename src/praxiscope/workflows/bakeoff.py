@@ -11,7 +11,6 @@ from typing import Any
 
 from praxiscope.data.build import build_manifest
 from praxiscope.data.manifest import Manifest
-from praxiscope.data.pack import open_pack
 from praxiscope.errors import DataError, EnvironmentProblem, Interrupted, Preempted, UsageError
 from praxiscope.models.catalog import Family, find_card
 from praxiscope.models.runtime import Precision, choose_device, choose_runtime
@@ -29,6 +28,7 @@ from praxiscope.tournament.ranking import build_result
 from praxiscope.tournament.referee import lead
 from praxiscope.training.watch import Silent, Watcher
 from praxiscope.workflows.bakeoff_trainings import Trainings
+from praxiscope.workflows.packed import open_any_pack
 
 DEFAULT_ROOT = Path("runs") / "bakeoff"
 HEARTBEAT_S = 2.0
@@ -249,7 +249,12 @@ def _read_data(data: Path, contestants: Sequence[Contestant], watch: Watcher) ->
     """Look at the data once for all: what is found out about files, and a pack, are in the cache then."""
     recipe: Recipe = contestants[0].recipe  # the data section is the same for all
     manifest = build_manifest(
-        data, recipe.data, seed=recipe.seed, progress=watch.phase, max_pixels=recipe.loader.max_pixels
+        data,
+        recipe.data,
+        seed=recipe.seed,
+        clip=recipe.clip,
+        progress=watch.phase,
+        max_pixels=recipe.loader.max_pixels,
     )
     for finding in manifest.findings:
         if finding.severity == "warning":
@@ -263,7 +268,7 @@ def _read_data(data: Path, contestants: Sequence[Contestant], watch: Watcher) ->
                 "above 0 to have one cut from the data."
             )
     if recipe.data.pack is not None:
-        with open_pack(manifest, recipe.data.pack, max_pixels=recipe.loader.max_pixels, progress=watch.phase):
+        with open_any_pack(recipe, manifest, progress=watch.phase):
             pass
     return manifest
 

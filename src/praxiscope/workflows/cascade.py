@@ -157,6 +157,9 @@ def _read(run: RunDir, split: str) -> Predictions:
 
 def _check_networks(networks: list[Network], pairs: tuple[Pair, ...]) -> None:
     """Compare the weights that predicted with those that will be run."""
+    for network in networks:
+        if network.clip is not None:
+            raise UsageError(f"{network.source} is a run on clips; a cascade is of two runs on images.")
     for pair in pairs:
         for network, table in zip(networks, (pair.small, pair.large), strict=True):
             if table.info.weights_sha256 != network.weights_sha256:

@@ -15,7 +15,8 @@ from praxiscope.data.audit import Progress
 from praxiscope.data.build import build_manifest
 from praxiscope.data.images import DEFAULT_MAX_PIXELS
 from praxiscope.data.manifest import SPLITS, Finding, Manifest, quantify
-from praxiscope.recipe.schema import DataSection
+from praxiscope.recipe.schema import ClipSection, DataSection
+from praxiscope.workflows.clip_summary import render_clips, summarise_clips
 
 _SHOWN_EXAMPLES = 3
 _SHOWN_CLASSES = 30
@@ -36,11 +37,13 @@ class CheckResult:
     """The same for a program: JSON types only, names as they are."""
 
 
-def check_data(
+def check_data(  # noqa: PLR0913 - one parameter a flag
     root: Path | str,
     section: DataSection | None = None,
     *,
     seed: int = 0,
+    clip: ClipSection | None = None,
+    num_frames: int = 8,
     progress: Progress | None = None,
     use_cache: bool = True,
     max_pixels: int = DEFAULT_MAX_PIXELS,
@@ -51,6 +54,8 @@ def check_data(
         root: The data folder.
         section: How to read and split it; by default as it looks.
         seed: Draws the splits that the data doesn't have.
+        clip: How annotated frames of clips are counted.
+        num_frames: T; clips with fewer frames are counted.
         progress: Called with (phase, done, total).
         use_cache: Take fingerprints of unchanged files from the audit cache.
         max_pixels: Images that declare more are quarantined undecoded.
@@ -63,32 +68,34 @@ def check_data(
         root,
         section or DataSection(),
         seed=seed,
+        clip=clip,
         progress=progress,
         use_cache=use_cache,
         max_pixels=max_pixels,
     )
-    summary = summarise_manifest(manifest)
+    summary = summarise_manifest(manifest, num_frames=num_frames)
     return CheckResult(
         manifest=manifest, usable=not manifest.errors, lines=render_summary(summary), summary=summary
     )
 
 
-def summarise_manifest(manifest: Manifest) -> dict[str, Any]:
+def summarise_manifest(manifest: Manifest, *, num_frames: int = 8) -> dict[str, Any]:
     """Return counts, sizes, leaks and findings of a manifest as JSON types.
 
     Keys: ``schema``, ``root``, ``source``, ``fingerprint``, ``usable``, ``num_samples``, ``num_usable``,
-    ``splits`` {split: {class: count}}, ``sizes`` {"short_side": {min, median, max}, "long_side": ...} in px
-    (None without images), ``leaks`` (see :func:`count_leaks`), ``findings``, ``quarantined``
-    [{sample_id, reason}].
+    ``splits`` {split: {class: count}} of the first head, ``heads`` {head: {num_classes, num_present}},
+    ``sizes`` {"short_side": {min, median, max}, "long_side": ...} in px (None without images), ``clips`` (see
+    :func:`summarise_clips`; None for images), ``leaks`` (see :func:`count_leaks`), ``findings``,
+    ``quarantined`` [{sample_id, reason}].
     """
     table = manifest.table
     rows = manifest.usable(None).select(["split", "width", "height", *manifest.heads]).to_pydict()
     head = next(iter(manifest.heads))
     counts = Counter(zip(rows["split"], rows[head], strict=True))
+    # A published label set has names without a sample here: they are counted, and not listed.
+    names = [name for name in manifest.heads[head] if any(counts[split, name] for split in SPLITS)]
     splits = {
-        split: {label: counts[split, label] for label in manifest.heads[head]}
-        for split in SPLITS
-        if split in rows["split"]
+        split: {label: counts[split, label] for label in names} for split in SPLITS if split in rows["split"]
     }
     return {
         "schema": 1,
@@ -99,7 +106,12 @@ def summarise_manifest(manifest: Manifest) -> dict[str, Any]:
         "num_samples": table.num_rows,
         "num_usable": len(rows["split"]),
         "splits": splits,
+        "heads": {
+            head: {"num_classes": len(names), "num_present": len(set(rows[head]) - {None})}
+            for head, names in manifest.heads.items()
+        },
         "sizes": _summarise_sizes(rows["width"], rows["height"]),
+        "clips": summarise_clips(manifest, num_frames),
         "leaks": count_leaks(manifest),
         "findings": [
             {**asdict(finding), "examples": list(finding.examples)} for finding in manifest.findings
@@ -154,6 +166,13 @@ def render_summary(summary: dict[str, Any]) -> tuple[str, ...]:
     lines = [f"{summary['root']} ({summary['source']}): {summary['num_usable']:,} of {total} usable"]
     if summary["sizes"]:
         lines.append("sizes: " + "; ".join(_render_size(*entry) for entry in summary["sizes"].items()))
+    if summary["clips"]:
+        lines += render_clips(summary["clips"])
+    lines += [
+        f"{head}: {counts['num_classes']:,} classes, {counts['num_present']:,} of them with samples"
+        for head, counts in summary["heads"].items()
+        if len(summary["heads"]) > 1
+    ]
     lines += ["", *_render_splits(summary["splits"])] if summary["splits"] else []
     lines += ["", *_render_leaks(summary["leaks"])] if summary["leaks"] else []
     if findings:

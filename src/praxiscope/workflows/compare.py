@@ -18,6 +18,7 @@ from praxiscope.comparison.files import (
     format_per_class_csv,
 )
 from praxiscope.comparison.headline import Plan
+from praxiscope.comparison.rare import merge_rare_labels
 from praxiscope.comparison.result import ComparisonResult
 from praxiscope.comparison.tables import CountTable
 from praxiscope.comparison.unpaired import compare_counts
@@ -52,7 +53,7 @@ def compare(  # noqa: PLR0913 - one parameter a flag
         sources: Run folders, ``RECIPE@latest``, predictions files (Parquet), CSV files of other tools,
             confusion matrices. Runs that differ in their seed alone are one contestant.
         output: Folder for the files; ``runs/compare/<UTC time>`` by default.
-        head: Which head; may be left out when there is only one.
+        head: Which head; of several, their joint answer by default.
         split: Whose predictions are compared.
         labels: What to call the contestants, one each.
         resamples: Of the bootstrap.
@@ -79,7 +80,7 @@ def compare(  # noqa: PLR0913 - one parameter a flag
     if any(isinstance(table, CountTable) for each in contestants for table in each.members):
         result = compare_counts(contestants, plan)
     else:
-        aligned = align_contestants(contestants, common=common)
+        aligned = merge_rare_labels(align_contestants(contestants, common=common))
         result = compare_aligned(aligned, plan)
         texts["disagreements.csv"] = format_disagreements_csv(aligned)
         apart = [] if separate else explain_apart(contestants)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,10 +11,12 @@ from praxiscope.data.images import ImageUnreadable
 from praxiscope.data.manifest import quantify
 from praxiscope.errors import DataError, EnvironmentProblem, UsageError
 from praxiscope.explaining.index import Entry
+from praxiscope.reporting.explanations.clips import ClipEntry
 from praxiscope.reporting.explanations.page import build_explain_pages
 from praxiscope.runs.find import find_run
 from praxiscope.runs.rundir import RunDir
 from praxiscope.training.watch import Silent, Watcher
+from praxiscope.workflows.explain_clips import ClipWish, explain_clips
 from praxiscope.workflows.explain_features import open_library
 from praxiscope.workflows.explain_network import (
     draw_embedding,
@@ -57,12 +59,12 @@ class ExplainOutcome:
     run: RunDir
     folder: Path
     page: Path
-    entries: tuple[Entry, ...]
+    entries: tuple[Entry, ...] | tuple[ClipEntry, ...]
     skipped: tuple[tuple[str, str], ...]
     findings: tuple[str, ...]
 
 
-def explain(  # noqa: PLR0913 - one parameter a flag
+def explain(  # noqa: C901, PLR0913 - one parameter a flag, and a step for most of them
     run: RunDir | Path | str,
     samples: Sequence[str | Path] = (),
     *,
@@ -127,6 +129,11 @@ def explain(  # noqa: PLR0913 - one parameter a flag
         raise UsageError("--masks is for --measure and --reliance, and neither is asked for: add one.")
     found = run if isinstance(run, RunDir) else find_run(str(run), root=Path(runs))
     explained = open_explained(found, device=device, data=data, split=split, watch=watch)
+    if explained.manifest.holds_clips:
+        asked = {"embedding": embedding, "histograms": histograms, "measure": measure, "reliance": reliance}
+        _refuse_on_clips(asked, layers)
+        wish = _wish_clips(samples, (random, failures), methods, layers, seed)
+        return _explain_clips(explained, wish, output, watch)
     looks = choose_looks(explained, methods, layers, watch)
     if reliance or masks is not None:
         require_masks(explained, masks)
@@ -167,6 +174,46 @@ def explain(  # noqa: PLR0913 - one parameter a flag
     return ExplainOutcome(
         run=found, folder=folder, page=page, entries=entries, skipped=skipped, findings=findings
     )
+
+
+def _wish_clips(
+    samples: Sequence[str | Path],
+    counts: tuple[int, int],
+    methods: Sequence[str] | None,
+    layers: Sequence[str] | None,
+    seed: int,
+) -> ClipWish:
+    plain = not (samples or any(counts))
+    return ClipWish(
+        names=tuple(map(str, samples)),
+        random=DEFAULT_RANDOM if plain else counts[0],
+        failures=DEFAULT_FAILURES if plain else counts[1],
+        methods=tuple(methods) if methods else None,
+        layer=layers[0] if layers else None,
+        seed=seed,
+        default=plain,
+    )
+
+
+def _explain_clips(
+    explained: Explained, wish: ClipWish, output: Path | str | None, watch: Watcher
+) -> ExplainOutcome:
+    folder = _make_folder(explained.run.explain if output is None else Path(output).expanduser())
+    page, entries, skipped = explain_clips(explained, wish, folder, watch)
+    return ExplainOutcome(
+        run=explained.run, folder=folder, page=page, entries=entries, skipped=skipped, findings=()
+    )
+
+
+def _refuse_on_clips(asked: Mapping[str, object], layers: Sequence[str] | None) -> None:
+    for name, value in asked.items():
+        if value:
+            raise UsageError(
+                f"--{name} looks at single images, and this run's samples are clips. Leave it out: what each "
+                "frame carries is measured anyway."
+            )
+    if layers and len(layers) > 1:
+        raise UsageError(f"--layer {', '.join(layers)}: clips are explained at one layer; name one.")
 
 
 def _make_folder(folder: Path) -> Path:

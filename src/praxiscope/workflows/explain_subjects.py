@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from praxiscope.data.clips.flow import refuse_flow
 from praxiscope.data.loader import SampleSet, build_sample_set
 from praxiscope.data.manifest import Manifest, quantify, read_manifest
 from praxiscope.data.media import decode_sample
@@ -127,11 +128,11 @@ def open_explained(
         raise UsageError(f"--split '{split}': choose one of {', '.join(SPLITS)}.")
     tune_allocator()
     recipe, manifest = load_recipe(run.recipe), read_manifest(run.manifest)
-    manifest.require_images("praxiscope explain")
     if data is not None or manifest.root.is_dir():
         manifest = manifest.with_root(Path(data).expanduser() if data is not None else manifest.root)
     run_json = run.read_run_json()
     samples = build_sample_set(manifest, split, without=run_json.get("quarantined", []))
+    refuse_flow(recipe, "explain")
     built, epoch = load_best_epoch(run, recipe, manifest, watch)
     weights_sha256 = compute_weights_sha256(built.module.state_dict())
     runtime = choose_stored_runtime(run_json["environment"], built, device)
@@ -139,9 +140,11 @@ def open_explained(
         watch.note("evaluate.flip is on: explanations are of the image alone, not of its mirror image too.")
     spec = build_input_spec(built, recipe, evaluation=True)
     label = f"{run.path.parent.name}/{run.run_id}"
+    heads = samples.heads.names.values()
+    names = tuple(name for own in heads for name in own) if manifest.holds_clips else samples.names
     return Explained(
         run=run,
-        subject=build_subject(built, runtime, samples.names, label, img_size=spec.img_size),
+        subject=build_subject(built, runtime, names, label, img_size=spec.img_size),
         samples=samples,
         split=split,
         recipe=recipe,

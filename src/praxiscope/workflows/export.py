@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -15,6 +16,7 @@ from praxiscope.models.onnx_file import OnnxCard, write_onnx
 from praxiscope.models.runtime import tune_allocator
 from praxiscope.models.state import compute_weights_sha256
 from praxiscope.profiling.accuracy import measure_difference, predict_all
+from praxiscope.profiling.clip_stages import ClipPipeline
 from praxiscope.profiling.material import NO_CALIBRATION, Images
 from praxiscope.profiling.measure import run_in_batches
 from praxiscope.profiling.parity import Parity, compare_logits
@@ -24,11 +26,13 @@ from praxiscope.profiling.runtimes.int8 import quantize_static
 from praxiscope.profiling.runtimes.onnxruntime import OnnxRuntimeSession
 from praxiscope.profiling.runtimes.session import Precision, Session, explain_missing
 from praxiscope.profiling.runtimes.torch_session import TorchSession
+from praxiscope.profiling.stages import Pipeline
 from praxiscope.recipe.load import load_recipe
 from praxiscope.runs import atomic
 from praxiscope.runs.environment import count_cores
 from praxiscope.runs.find import find_run
 from praxiscope.runs.rundir import RunDir
+from praxiscope.tensors import Heads
 from praxiscope.training.watch import Silent, Watcher
 from praxiscope.workflows.evaluate import SPLITS
 from praxiscope.workflows.profile_subjects import open_run
@@ -116,7 +120,7 @@ def export(  # noqa: PLR0913 - one parameter a flag
         if int8:
             watch.phase("calibrating int8 on training images", 0, 1)
             _quantize(aside, subject)
-        parity = _compare(aside, module, samples, "int8" if int8 else "fp32", path)
+        parity = _compare(aside, module, samples, "int8" if int8 else "fp32", path, subject.heads)
         difference = _compare_accuracy(aside, module, subject, watch) if int8 else None
         if difference is not None and difference.value < -LOSS_ALLOWED and not force:
             raise IntegrityError(_explain_loss(difference, path, split))
@@ -129,7 +133,7 @@ class Mirrored(nn.Module):
     Both go through it as one batch, so that a graph holds the network once.
 
     Args:
-        module: takes (B, 3, S, S), gives (B, K).
+        module: takes (B, 3, S, S) or (B, T, 3, S, S), gives (B, K).
     """
 
     def __init__(self, module: nn.Module) -> None:
@@ -138,7 +142,7 @@ class Mirrored(nn.Module):
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Return logits (B, K)."""
-        logits: torch.Tensor = self.module(torch.cat([images, images.flip(3)]))
+        logits: torch.Tensor = self.module(torch.cat([images, images.flip(-1)]))
         return logits.reshape(2, -1, logits.shape[1]).mean(0)
 
 
@@ -164,9 +168,12 @@ def _validate(path: Path, split: str) -> None:
 
 
 def _build_card(subject: Subject, run: RunDir) -> OnnxCard:
-    built, spec = subject.built, subject.pipeline.transform.spec
+    built, spec, heads = subject.built, subject.pipeline.transform.spec, subject.heads
+    assert heads is not None
     return OnnxCard(
-        head="action",
+        head="+".join(heads.names),
+        heads=heads.names if len(heads.names) > 1 else None,
+        clip=_describe_clips(subject.pipeline),
         names=subject.names,
         img_size=spec.img_size,
         crop_pct=spec.crop_pct,
@@ -177,6 +184,18 @@ def _build_card(subject: Subject, run: RunDir) -> OnnxCard:
         recipe_name=run.path.parent.name,
         praxiscope_version=__version__,
     )
+
+
+def _describe_clips(pipeline: Pipeline) -> dict[str, Any] | None:
+    """Return what the card says of clips: enough to choose the same frames."""
+    if not isinstance(pipeline, ClipPipeline):
+        return None
+    rule = pipeline.rule
+    return {
+        "num_frames": rule.num_frames,
+        "section": rule.section.model_dump(mode="json"),
+        "typical_s": rule.typical_s,
+    }
 
 
 def _quantize(path: Path, subject: Subject) -> None:
@@ -193,10 +212,12 @@ def _quantize(path: Path, subject: Subject) -> None:
     path.write_bytes(quantized.SerializeToString())
 
 
-def _compare(path: Path, module: nn.Module, samples: Images, precision: Precision, name: Path) -> Parity:
+def _compare(
+    path: Path, module: nn.Module, samples: Images, precision: Precision, name: Path, heads: Heads | None
+) -> Parity:
     expected = run_in_batches(TorchSession(module), samples)
     given = run_in_batches(OnnxRuntimeSession(path, threads=count_cores()), samples)
-    parity = compare_logits(expected, given, precision)
+    parity = compare_logits(expected, given, precision, heads=heads)
     if parity.refusal is not None:
         advice = "Export without --int8." if precision == "int8" else "This network can't be exported."
         raise IntegrityError(

@@ -14,14 +14,26 @@ from pathlib import Path
 from typing import Any, Self
 
 from praxiscope import __version__
+from praxiscope.data.clips.views import ClipRule
 from praxiscope.data.images import DEFAULT_MAX_PIXELS
 from praxiscope.data.manifest import quantify
-from praxiscope.data.video import Sampling, count_frames
+from praxiscope.data.video import Sampling, count_frames, estimate_seconds
 from praxiscope.errors import DataError, Interrupted, UsageError
 from praxiscope.evaluation.cascade_file import check_weights, is_cascade, read_cascade
+from praxiscope.prediction.clip_sources import expand_folders, find_clips
+from praxiscope.prediction.clips import Clip
 from praxiscope.prediction.drawings import Drawings
-from praxiscope.prediction.folder import ANNOTATED, SUMMARY, check_folder, clear_folder, is_earlier_output
+from praxiscope.prediction.folder import (
+    ANNOTATED,
+    SEGMENTS,
+    SUMMARY,
+    check_folder,
+    clear_folder,
+    is_earlier_output,
+)
 from praxiscope.prediction.predictors import CascadePredictor, Predictor
+from praxiscope.prediction.ranking import find_best
+from praxiscope.prediction.segments import SegmentTable, Spoken
 from praxiscope.prediction.sources import Found, Item, describe_counts, find_items
 from praxiscope.prediction.stream import Failure, Prediction, StreamSettings, predict_items
 from praxiscope.prediction.tables import Table, check_formats, open_tables
@@ -31,6 +43,7 @@ from praxiscope.runs.find import find_run
 from praxiscope.runs.rundir import RunDir
 from praxiscope.training.signals import StopFlag
 from praxiscope.training.watch import Silent, Watcher
+from praxiscope.workflows.predict_clips import WindowChoice, plan_windows
 
 SCHEMA = 1
 _NAMES_ARE_KNOWN = "--names goes with an ONNX file of another program; this model knows its labels."
@@ -50,6 +63,7 @@ class PredictSettings:
         device: as for ``train``.
         names: a text file with one label a line, for an ONNX file of another program.
         max_pixels: larger pictures are refused before they are decoded.
+        windows: how videos are cut, by a model of clips.
     """
 
     formats: tuple[str, ...] = ("csv",)
@@ -61,6 +75,7 @@ class PredictSettings:
     device: str | None = None
     names: Path | None = None
     max_pixels: int = DEFAULT_MAX_PIXELS
+    windows: WindowChoice = field(default_factory=WindowChoice)
 
     def __post_init__(self) -> None:
         if self.top_k < 1:
@@ -119,16 +134,20 @@ def predict(
     if not named:
         raise UsageError("No SOURCE: name an image, a video, a folder, a pattern or a camera's number.")
     check_formats(settings.formats)
-    found = find_items(named, exclude=folder if is_earlier_output(folder) else None)
-    check_folder(folder, [item.path for item in found.items if item.kind != "camera"])
-    for note in found.notes:
-        watch.note(note)
+    exclude = folder if is_earlier_output(folder) else None
+    # A slip in a source is told before the model is loaded, which then says how sources are read.
+    seen = find_items([each for source in named for each in expand_folders(source)], exclude=exclude)
+    check_folder(folder, [item.path for item in seen.items if item.kind != "camera"])
     predictor, notes = open_predictor(str(model), settings, runs=Path(runs), watch=watch)
+    found = (find_items if predictor.clip is None else find_clips)(named, exclude=exclude)
+    stream, told = _plan_stream(predictor, found.items, settings)
     watch.note(f"Predicting {describe_counts(found.items)} with {_name_networks(predictor)}.")
+    for note in (*found.notes, *told):
+        watch.note(note)
     clear_folder(folder)
-    record = _Record(folder, predictor, found, named, settings, notes)
+    record = _Record(folder, predictor, found, named, settings, [*notes, *told])
     with StopFlag() as stop:
-        _work(predictor, found.items, record, settings, stop, watch)
+        _work(predictor, found.items, record, replace(stream, stop=lambda: stop.requested), watch)
     result = record.finish(interrupted=stop.requested)
     if stop.requested:
         raise Interrupted(
@@ -206,21 +225,44 @@ def _open_onnx(path: Path, settings: PredictSettings, watch: Watcher) -> tuple[P
     return Predictor(network), [] if warning is None else [warning]
 
 
-def _work(
-    predictor: Predictor,
-    items: Sequence[Item],
-    record: _Record,
-    settings: PredictSettings,
-    stop: StopFlag,
-    watch: Watcher,
-) -> None:
-    total = _estimate(items, settings.sampling)
+def _plan_stream(
+    predictor: Predictor, items: Sequence[Item], settings: PredictSettings
+) -> tuple[StreamSettings, list[str]]:
+    """Return how items are worked through, and what to say about it.
+
+    Raises:
+        UsageError: An option goes with images, or with clips, only.
+    """
     stream = StreamSettings(
         sampling=settings.sampling,
         max_pixels=settings.max_pixels,
         workers=min(count_cores(), 4),
-        stop=lambda: stop.requested,
+        keep_frames=settings.video,
     )
+    network = _name_networks(predictor)
+    if predictor.clip is None:
+        if settings.windows.asked:
+            raise UsageError(f"--window and --stride cut videos into clips; {network} takes single images.")
+        return stream, []
+    if settings.sampling.every != 1 or settings.sampling.fps is not None:
+        raise UsageError(
+            f"--every and --fps choose single frames; {network} takes clips, whose frames are chosen as in "
+            "its evaluation. --window and --stride cut a video into clips."
+        )
+    windowing, told = plan_windows(items, settings.windows, predictor.clip.typical_s)
+    if settings.sampling.limit is not None and any(windowing(item) is None for item in items):
+        raise UsageError("--limit goes with windows; a video that is one clip is looked at as a whole.")
+    return replace(stream, windowing=windowing), told
+
+
+def _work(
+    predictor: Predictor,
+    items: Sequence[Item],
+    record: _Record,
+    stream: StreamSettings,
+    watch: Watcher,
+) -> None:
+    total = _estimate(items, stream)
     with record:
         for entry in predict_items(predictor, items, stream):
             if isinstance(entry, Failure):
@@ -230,11 +272,21 @@ def _work(
             watch.phase("predicting", done, max(done, total) if total else 0)
 
 
-def _estimate(items: Sequence[Item], sampling: Sampling) -> int:
+def _estimate(items: Sequence[Item], stream: StreamSettings) -> int:
     """Return how many pictures are to come, as far as headers tell; 0 where a camera has no end."""
-    if any(item.kind == "camera" for item in items) and sampling.limit is None:
+    if any(item.kind == "camera" for item in items) and stream.sampling.limit is None:
         return 0
-    return sum(count_frames(item.path, sampling) if item.kind == "video" else 1 for item in items)
+    return sum(_estimate_item(item, stream) for item in items)
+
+
+def _estimate_item(item: Item, stream: StreamSettings) -> int:
+    if item.kind != "video":
+        return 1
+    windowing = stream.windowing(item)
+    if windowing is not None:
+        seconds = estimate_seconds(item.path) or 0.0
+        return 1 + max(0, round((seconds - windowing.window_s) / windowing.stride_s))
+    return count_frames(item.path, stream.sampling)
 
 
 def describe_failure(failure: Failure) -> str:
@@ -272,6 +324,8 @@ class _Record:
                 for network in predictor.networks
             ],
             "names": list(predictor.names),
+            "heads": {head: list(names) for head, names in predictor.heads.names.items()},
+            "clip": None if predictor.clip is None else _describe_rule(predictor.clip),
             "sources": list(sources),
             "num_files": len(found.items),
             "sampling": asdict(settings.sampling),
@@ -281,10 +335,21 @@ class _Record:
         self._counts: Counter[str] = Counter()
         self._write("running")
         self._tables: list[Table] = open_tables(
-            folder, settings.formats, names=predictor.names, top_k=settings.top_k, networks=self._networks
+            folder,
+            settings.formats,
+            heads=predictor.heads,
+            top_k=settings.top_k,
+            networks=self._networks,
+            clips=predictor.clip is not None,
         )
+        self._heads = predictor.heads
+        self._segments = SegmentTable(folder / SEGMENTS)
         self._drawings = Drawings(
-            folder / ANNOTATED, predictor.names, images=settings.images, video=settings.video
+            folder / ANNOTATED,
+            predictor.heads,
+            images=settings.images,
+            video=settings.video,
+            max_pixels=settings.max_pixels,
         )
 
     @property
@@ -299,6 +364,7 @@ class _Record:
         with ExitStack() as closing:  # each is closed, whatever happens to another
             for table in self._tables:
                 closing.callback(table.close)
+            closing.callback(self._segments.close)
             closing.callback(self._drawings.close)
 
     def add(self, entry: Prediction | Failure) -> None:
@@ -309,6 +375,10 @@ class _Record:
         for table in self._tables:
             table.write(entry)
         self._drawings.write(entry)
+        clip = entry.picture
+        if isinstance(clip, Clip) and not clip.whole and clip.start_s is not None and clip.end_s is not None:
+            guess = find_best(entry, self._heads)
+            self._segments.add(clip.item.shown, Spoken(start_s=clip.start_s, end_s=clip.end_s, guess=guess))
         self._counts[self._networks[entry.answered_by]] += 1
 
     def finish(self, *, interrupted: bool) -> PredictResult:
@@ -334,6 +404,11 @@ class _Record:
             "failures": failures,
         }
         atomic.write_json(self._folder / SUMMARY, {**self._summary, **told})
+
+
+def _describe_rule(rule: ClipRule) -> dict[str, Any]:
+    section = rule.section.model_dump(mode="json")
+    return {"num_frames": rule.num_frames, "typical_s": rule.typical_s, **section}
 
 
 def _name_networks(predictor: Predictor) -> str:

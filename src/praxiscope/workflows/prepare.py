@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
+from PIL import Image
 
 from praxiscope.data.audit import Progress
 from praxiscope.data.build import build_manifest
 from praxiscope.data.cache_folders import kind_folder
+from praxiscope.data.clips.frames import read_frames
+from praxiscope.data.clips.pack import ClipPackSpec, open_clip_pack
+from praxiscope.data.clips.pack_reader import ClipPack
 from praxiscope.data.images import DEFAULT_MAX_PIXELS
 from praxiscope.data.manifest import Manifest
 from praxiscope.data.media import decode_sample
-from praxiscope.data.pack import PackLog, count_reduced, list_hashes, open_pack
+from praxiscope.data.pack import PackLog, count_reduced, open_pack
 from praxiscope.data.pack_reader import Pack
 from praxiscope.data.transforms import EvalTransform, InputSpec
-from praxiscope.recipe.schema import DataSection
+from praxiscope.recipe.schema import ClipSection, DataSection
 from praxiscope.runs.atomic import format_bytes
 from praxiscope.stats.psnr import compute_psnr
 
@@ -67,10 +75,12 @@ class PrepareResult:
     """The same for a person."""
 
 
-def prepare_data(
+def prepare_data(  # noqa: PLR0913 - what a command has
     root: Path | str,
     section: DataSection,
     *,
+    clip: ClipSection | None = None,
+    num_frames: int | None = None,
     seed: int = 0,
     out: Path | None = None,
     max_pixels: int = DEFAULT_MAX_PIXELS,
@@ -81,6 +91,8 @@ def prepare_data(
     Args:
         root: The data folder; nothing is written to it.
         section: How to read and split it; ``pack`` is the short side in pixels, 256 where it has none.
+        clip: How clips are sampled and stored.
+        num_frames: T; every frame of a clip is packed where None, else those that sampling may draw.
         seed: Draws the splits that the data doesn't have.
         out: Cache folder to write to instead of the user's; ``PRAXISCOPE_CACHE`` then names it to training.
         max_pixels: Images that declare more are quarantined undecoded.
@@ -93,14 +105,21 @@ def prepare_data(
     """
     started = time.perf_counter()
     short_side = section.pack or 256
-    manifest = build_manifest(root, section, seed=seed, progress=progress, max_pixels=max_pixels)
+    clip = clip or ClipSection()
+    manifest = build_manifest(root, section, seed=seed, clip=clip, progress=progress, max_pixels=max_pixels)
     manifest.require_usable()
     audited = time.perf_counter()
     log = PackLog()
     folder = kind_folder("packs") if out is None else out.expanduser().resolve() / "packs"
-    with open_pack(
+    opened: AbstractContextManager[Pack | ClipPack] = open_pack(
         manifest, short_side, folder=folder, max_pixels=max_pixels, progress=progress, log=log
-    ) as pack:
+    )
+    if manifest.holds_clips:
+        spec = ClipPackSpec(
+            short_side=short_side, num_frames=num_frames, section=clip, max_pixels=max_pixels
+        )
+        opened = open_clip_pack(manifest, spec, folder=folder, progress=progress, log=log)
+    with opened as pack:
         packed = time.perf_counter()
         likeness = measure_likeness(pack, manifest, max_pixels=max_pixels, progress=progress)
         usable = f"{manifest.usable(None).num_rows:,} of {manifest.table.num_rows:,} samples usable"
@@ -120,12 +139,21 @@ def prepare_data(
             folder=pack.folder,
             made=log.made,
             likeness=likeness,
-            lines=(*lines, f"Use it: --set data.pack={short_side}"),
+            lines=(*lines, f"Use it: --set data.pack={short_side}{_list_settings(clip, manifest)}"),
         )
 
 
-def _describe_pack(pack: Pack, log: PackLog, seconds: float) -> str:
-    count = f"{len(pack.index):,} images, {format_bytes(pack.num_bytes)}"
+def _list_settings(clip: ClipSection, manifest: Manifest) -> str:
+    """Return what a recipe must say beside the size to find the pack again."""
+    if not manifest.holds_clips:
+        return ""
+    chosen = clip.model_dump(include={"pack_format", "decoder"}, exclude_defaults=True)
+    return "".join(f" --set clip.{key}={value}" for key, value in chosen.items())
+
+
+def _describe_pack(pack: Pack | ClipPack, log: PackLog, seconds: float) -> str:
+    what = f"frames of {pack.header['num_clips']:,} clips" if isinstance(pack, ClipPack) else "images"
+    count = f"{len(pack.index):,} {what}, {format_bytes(pack.num_bytes)}"
     if not log.made:
         return f"packed before: {count}, checked in {seconds:.1f} s"
     taken = f" ({log.num_taken_over:,} taken over from another pack)" if log.num_taken_over else ""
@@ -133,7 +161,7 @@ def _describe_pack(pack: Pack, log: PackLog, seconds: float) -> str:
 
 
 def measure_likeness(
-    pack: Pack,
+    pack: Pack | ClipPack,
     manifest: Manifest,
     *,
     max_pixels: int = DEFAULT_MAX_PIXELS,
@@ -151,18 +179,37 @@ def measure_likeness(
     """
     spec = InputSpec(img_size=round(pack.short_side * _CROP_PCT), crop_pct=_CROP_PCT)
     transform = EvalTransform(spec=spec)
-    paths = manifest.usable(None)["path"].to_pylist()
-    chosen = np.unique(np.linspace(0, len(paths) - 1, _MEASURED_IMAGES).astype(int))
-    rows = pack.select(list_hashes(manifest))
+    samples = manifest.usable(None).to_pylist()
+    chosen = np.unique(np.linspace(0, len(samples) - 1, _MEASURED_IMAGES).astype(int))
     ratios = []
     for done, row in enumerate(chosen.tolist(), start=1):
-        image = decode_sample(
-            manifest.root, paths[row], target_size=transform.decode_size, max_pixels=max_pixels
-        )
-        ratios.append(compute_psnr(transform(image), transform(rows.read(row))))
+        path, packed = samples[row]["path"], _read_packed(pack, samples[row])
+        if isinstance(pack, ClipPack):
+            number = samples[row]["first_frame"] + _choose_frame(pack, samples[row])
+            image = read_frames(
+                manifest.root / path, [number], max_pixels=max_pixels, decoder=pack.header["decoder"]
+            )[0]
+        else:
+            image = decode_sample(
+                manifest.root, path, target_size=transform.decode_size, max_pixels=max_pixels
+            )
+        ratios.append(compute_psnr(transform(image), transform(packed)))
         if progress is not None:
             progress("measuring PSNR", done, len(chosen))
     return summarise_likeness(ratios)
+
+
+def _read_packed(pack: Pack | ClipPack, sample: Mapping[str, Any]) -> Image.Image | npt.NDArray[np.uint8]:
+    """Return a packed image, or a frame of a packed clip."""
+    if isinstance(pack, ClipPack):
+        return pack.select([sample["sha256"]]).read(0, [_choose_frame(pack, sample)])[0]
+    return pack.select([sample["sha256"]]).read(0)
+
+
+def _choose_frame(pack: ClipPack, sample: Mapping[str, Any]) -> int:
+    """Return the middle one of the frames that are packed, from 0 in the clip."""
+    frames = pack.needs[sample["sha256"]]
+    return int(frames[len(frames) // 2])
 
 
 def summarise_likeness(ratios: list[float]) -> Likeness:

@@ -8,6 +8,9 @@ from typing import cast
 
 import numpy as np
 
+from praxiscope.data.clips.flow import refuse_flow
+from praxiscope.data.clips.spans import Span
+from praxiscope.data.clips.views import ClipRule
 from praxiscope.data.images import DEFAULT_MAX_PIXELS, IMAGE_SUFFIXES
 from praxiscope.data.loader import SampleSet, build_sample_set
 from praxiscope.data.manifest import Manifest, read_manifest
@@ -19,6 +22,7 @@ from praxiscope.models.build import BuiltModel, build_model
 from praxiscope.models.catalog import find_card
 from praxiscope.models.state import compute_weights_sha256
 from praxiscope.profiling.accuracy import measure_accuracy
+from praxiscope.profiling.clip_stages import ClipPipeline
 from praxiscope.profiling.pictures import GENERATED_SIZE, write_pictures
 from praxiscope.profiling.plan import Labelled, Plan, Subject
 from praxiscope.profiling.result import Accuracy
@@ -29,6 +33,7 @@ from praxiscope.runs.find import find_run
 from praxiscope.runs.rundir import RunDir
 from praxiscope.training.watch import Watcher
 from praxiscope.workflows.evaluate import load_best
+from praxiscope.workflows.networks import build_clip_rule
 
 NUM_CLASSES = 1000
 """Classes of a model by name."""
@@ -126,7 +131,7 @@ def open_run(run: RunDir, plan: Plan, *, label: str, data: Path | None, watch: W
     """
     recipe, manifest = load_recipe(run.recipe), read_manifest(run.manifest)
     manifest = manifest.with_root(data if data is not None else manifest.root)
-    manifest.require_images("praxiscope profile")
+    refuse_flow(recipe, "profile")
     built = load_best(run, recipe, manifest, watch)
     without = run.read_run_json().get("quarantined", [])
     samples = build_sample_set(manifest, plan.split, without=without)
@@ -134,19 +139,32 @@ def open_run(run: RunDir, plan: Plan, *, label: str, data: Path | None, watch: W
     accuracy, correct, notes = _read_accuracy(run, built, plan)
     if recipe.evaluate.flip:
         notes = (*notes, "evaluate.flip is on: the accuracy is that of two passes, the times are of one.")
+    rule = build_clip_rule(recipe, manifest)
+    if rule is not None and (views := rule.section.num_clips * rule.section.num_crops) > 1:
+        notes = (*notes, f"Evaluation averages {views} views of a clip; the times are of one.")
+    if plan.accuracy and len(manifest.heads) > 1:
+        raise UsageError(
+            f"--accuracy and --int8 compare one answer a sample; {label} has the heads "
+            f"{' and '.join(manifest.heads)}. Leave them out."
+        )
+    pipeline = _build_pipeline(
+        manifest.root, build_input_spec(built, recipe, evaluation=True), built, recipe.loader.max_pixels
+    )
+    material = "images" if rule is None else f"clips of {rule.num_frames} frames"
+    if rule is not None:
+        pipeline = _build_clip_pipeline(pipeline, rule, manifest, without)
     return Subject(
         label=label,
         run=str(run.path),
         built=built,
         section=recipe.model,
-        num_classes=len(samples.names),
-        names=samples.names,
-        pipeline=_build_pipeline(
-            manifest.root, build_input_spec(built, recipe, evaluation=True), built, recipe.loader.max_pixels
-        ),
-        sample_paths=_spread(samples.paths, _NUM_SAMPLES),
+        num_classes=samples.heads.total,
+        names=tuple(name for names in samples.heads.names.values() for name in names),
+        heads=samples.heads,
+        pipeline=pipeline,
+        sample_paths=_spread(_list_keys(samples), _NUM_SAMPLES),
         calibration_paths=_spread(training, _NUM_CALIBRATION),
-        images=f"images of {manifest.root}: {plan.split} to compare and time"
+        images=f"{material} of {manifest.root}: {plan.split} to compare and time"
         + (", train to calibrate" if training else ""),
         accuracy=accuracy,
         correct=correct,
@@ -168,7 +186,33 @@ def _find_training(manifest: Manifest, without: Sequence[str]) -> tuple[str, ...
     """Return paths of training images; none of a run without them (zero-shot)."""
     if not manifest.usable("train").num_rows:
         return ()
-    return build_sample_set(manifest, "train", without=without).paths
+    return _list_keys(build_sample_set(manifest, "train", without=without))
+
+
+def _list_keys(samples: SampleSet) -> tuple[str, ...]:
+    """Return what a pipeline reads: paths of images, ids of clips, several of which may lie in a video."""
+    return samples.sample_ids if samples.spans else samples.paths
+
+
+def _build_clip_pipeline(
+    pipeline: Pipeline, rule: ClipRule, manifest: Manifest, without: Sequence[str]
+) -> ClipPipeline:
+    rows = [row for row in manifest.usable(None).to_pylist() if row["sample_id"] not in set(without)]
+    return ClipPipeline(
+        root=pipeline.root,
+        transform=pipeline.transform,
+        mean=pipeline.mean,
+        std=pipeline.std,
+        max_pixels=pipeline.max_pixels,
+        rule=rule,
+        places={
+            row["sample_id"]: (
+                manifest.root / row["path"],
+                Span(first=row["first_frame"], count=row["num_frames"]),
+            )
+            for row in rows
+        },
+    )
 
 
 def _read_accuracy(
@@ -182,7 +226,10 @@ def _read_accuracy(
     predictions = read_predictions(path)
     if predictions.info.weights_sha256 != compute_weights_sha256(built.module.state_dict()):
         return None, {}, (f"No accuracy: {path.name} is of other weights. First: {advice}",)
-    right = predictions.preds() == predictions.targets()
+    # Of several heads, an answer is right where each head's is.
+    right = np.all(
+        [predictions.preds(head) == predictions.targets(head) for head in predictions.heads], axis=0
+    )
     correct = dict(zip(predictions.sample_ids, right.tolist(), strict=True))
     return measure_accuracy(right, plan.split), correct, ()
 
@@ -193,7 +240,7 @@ def _choose_labelled(samples: SampleSet, plan: Plan) -> Labelled:
     rows = np.sort(np.random.default_rng(0).permutation(len(samples))[:count])
     return Labelled(
         sample_ids=tuple(samples.sample_ids[row] for row in rows),
-        paths=tuple(samples.paths[row] for row in rows),
+        paths=tuple(_list_keys(samples)[row] for row in rows),
         targets=samples.targets[rows],
         split=plan.split,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from praxiscope.runs.rundir import RunDir
 _FREE = (
     "loader.", "evaluate.batch_size", "evaluate.resamples", "train.checkpoint_every_", "description",
     "train.histogram_every_epochs", "train.epochs:", "train.extend", "track.", "features.max_gib",
+    "train.parallel", "train.distributed_timeout_s",
 )  # fmt: skip
 _NOTED = "train.epochs:"
 # What may not even with --allow-changes: the weights and the optimiser's state would not fit.
@@ -125,7 +127,9 @@ def _with_epochs(recipe: Recipe, epochs: int) -> Recipe:
     return load_recipe(recipe.model_dump(mode="json"), {"train.epochs": epochs})
 
 
-def refuse_changes(run: RunDir, recipe: Recipe, manifest: Manifest, *, allow: bool) -> list[str]:
+def refuse_changes(
+    run: RunDir, recipe: Recipe, manifest: Manifest, *, allow: bool, ranks: int = 1
+) -> list[str]:
     """Compare recipe and data with those that the run began with.
 
     Args:
@@ -133,16 +137,29 @@ def refuse_changes(run: RunDir, recipe: Recipe, manifest: Manifest, *, allow: bo
         recipe: as asked for now.
         manifest: as built now.
         allow: go on all the same.
+        ranks: processes that train together now. Another number is as good where all ranks' batches hold as
+            many samples together as before.
 
     Returns:
-        The differences that were allowed and another number of epochs, for the run's notes.
+        The differences that were allowed, another number of epochs or of ranks, for the run's notes.
 
     Raises:
         UsageError: something that changes the result differs and ``allow`` is false, or the weights don't fit
             what differs; each is named.
     """
-    changes = compute_recipe_differences(load_recipe(run.recipe), recipe)
+    before = load_recipe(run.recipe)
+    changes = compute_recipe_differences(before, recipe)
     differences = [line for line in changes if not line.startswith(_FREE)]
+    noted = [line for line in changes if line.startswith(_NOTED)]
+    batches = [
+        (before.train.batch_size, int(run.read_run_json().get("ranks", 1))),
+        (recipe.train.batch_size, ranks),
+    ]
+    if batches[0][1] != ranks:
+        old, new = (f"{size} samples on {count} ranks" for size, count in batches)
+        differences = [line for line in differences if not line.startswith("train.batch_size:")]
+        same = math.prod(batches[0]) == math.prod(batches[1])
+        (noted if same else differences).append(f"batches: {old} -> {new}")
     stored = read_manifest(run.manifest)
     if stored.fingerprint != manifest.fingerprint:
         differences += [f"data: {line}" for line in compute_data_differences(stored, manifest)]
@@ -159,7 +176,7 @@ def refuse_changes(run: RunDir, recipe: Recipe, manifest: Manifest, *, allow: bo
             f"--allow-changes: what {run.path} has learned can't go on with\n{listed}\n"
             "Bring these back, or start a new run without --resume."
         )
-    return [line for line in changes if line.startswith(_NOTED)] + differences
+    return noted + differences
 
 
 def compute_data_differences(old: Manifest, new: Manifest) -> list[str]:

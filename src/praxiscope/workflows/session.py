@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -13,6 +14,7 @@ from praxiscope.errors import Diverged, Interrupted, PraxiscopeError, Preempted
 from praxiscope.models.build import BuiltModel
 from praxiscope.models.freeze import assert_frozen_unchanged, fingerprint_frozen
 from praxiscope.models.runtime import Runtime
+from praxiscope.models.world import ALONE, World
 from praxiscope.recipe.schema import Recipe
 from praxiscope.reporting.figures import write_curves
 from praxiscope.reporting.learning import describe_run
@@ -27,7 +29,7 @@ from praxiscope.training.session import Setting, open_job, restore_job
 from praxiscope.training.signals import StopFlag
 from praxiscope.training.state import TrainState
 from praxiscope.training.trackers.follow import Followers
-from praxiscope.training.watch import Watcher
+from praxiscope.training.watch import Silent, Watcher
 from praxiscope.workflows.notices import describe_surprises
 from praxiscope.workflows.packed import open_recipe_pack, record_pack
 from praxiscope.workflows.record import describe_extensions, describe_session
@@ -50,8 +52,11 @@ def run_session(  # noqa: PLR0913 - the parts of a session, and what ties it to 
     lock: RunLock,
     watch: Watcher,
     adopt: Callable[[], None] = lambda: None,
+    world: World = ALONE,
 ) -> RunDir:
     """Train until the recipe's last epoch; the caller holds the run's lock.
+
+    Of several ranks, this is the first's; the others :func:`join_session`.
 
     Args:
         run: where to.
@@ -62,6 +67,7 @@ def run_session(  # noqa: PLR0913 - the parts of a session, and what ties it to 
         lock: of ``run``.
         watch: follows progress.
         adopt: called once the checkpoint has proved to fit: a resume that doesn't leaves the run as it was.
+        world: the ranks that train together.
 
     Returns:
         ``run``, with its curves drawn.
@@ -69,7 +75,7 @@ def run_session(  # noqa: PLR0913 - the parts of a session, and what ties it to 
     Raises:
         PraxiscopeError: as ``train`` says; ``status.json`` tells which.
     """
-    without = frozenset(run.read_run_json().get("quarantined", []))
+    without = _share_quarantine(run, world)
     started = datetime.now(UTC)
     # Signals before anything slow: a stop during the set-up is not lost either.
     with StopFlag() as stop, EpochLog(run, recipe) as log, Followers(run, recipe) as followers:
@@ -84,12 +90,13 @@ def run_session(  # noqa: PLR0913 - the parts of a session, and what ties it to 
 
         setting = Setting(
             recipe=recipe, manifest=manifest, run=run, built=built, runtime=runtime,
-            log=log_row, phase=watch.phase, without=without,
+            log=log_row, phase=watch.phase, without=without, world=world,
             note=note, announce=lambda report: _record_features(run, report, note), log_layers=log.layers,
         )  # fmt: skip
         if lock.note:
             note(lock.note)
         note(_describe_machine(run, runtime))
+        _note_ranks(recipe, world, note)
         note(_describe_begin(built, runtime, resumed=bool(read_manifests(run.checkpoints)[0])))
         if without:
             note(
@@ -123,6 +130,58 @@ def run_session(  # noqa: PLR0913 - the parts of a session, and what ties it to 
                 raise
             _record_end(run, recipe, state, started, note)
     return run
+
+
+@contextlib.contextmanager
+def hold_run(run: RunDir, world: World) -> Iterator[RunLock | None]:
+    """Hold a run's lock on the first rank, for all; the others get None.
+
+    Raises:
+        RunLocked: Another process holds it; on all ranks.
+    """
+    with contextlib.ExitStack() as held:
+        with world.together():
+            lock = held.enter_context(run.lock()) if world.is_first else None
+        yield lock
+
+
+def join_session(
+    run: RunDir, recipe: Recipe, manifest: Manifest, built: BuiltModel, runtime: Runtime, *, world: World
+) -> RunDir:
+    """Train as one of several ranks that is not the first: nothing is written, nothing said.
+
+    Args and errors are those of :func:`run_session`.
+    """
+    silent = Silent()
+    setting = Setting(
+        recipe=recipe, manifest=manifest, run=run, built=built, runtime=runtime, world=world,
+        log=lambda _row: None, phase=silent.phase, without=_share_quarantine(run, world),
+    )  # fmt: skip
+    with (
+        StopFlag() as stop,
+        open_recipe_pack(recipe, manifest, built, splits=("train", "val"), watch=silent) as pack,
+        open_job(replace(setting, pack=pack)) as job,
+    ):
+        state = restore_job(job, run.checkpoints, silent.note)
+        frozen = fingerprint_frozen(job.module)
+        fit(job, state, stop=stop, watch=silent)
+        assert_frozen_unchanged(job.module, frozen)
+    return run
+
+
+def _share_quarantine(run: RunDir, world: World) -> frozenset[str]:
+    return world.from_first(lambda: frozenset(run.read_run_json().get("quarantined", [])))
+
+
+def _note_ranks(recipe: Recipe, world: World, note: Callable[[str], None]) -> None:
+    if world.size == 1:
+        return
+    kind = "FSDP2, a part of the network each" if recipe.train.parallel == "fsdp" else "DDP, a copy each"
+    batch = recipe.train.batch_size
+    note(
+        f"{world.size} ranks ({kind}): {batch} samples each, {batch * world.size} a batch; the learning rate "
+        "is as the recipe says"
+    )
 
 
 def _record_features(run: RunDir, report: FeaturesReport, note: Callable[[str], None]) -> None:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from praxiscope.data.audit import verify_files
 from praxiscope.data.clips.audit import verify_clips
-from praxiscope.data.manifest import read_manifest
+from praxiscope.data.manifest import Manifest, read_manifest
 from praxiscope.errors import DataError, IntegrityError, UsageError
-from praxiscope.evaluation.groups import restore_class_groups
+from praxiscope.evaluation.baseline import read_training_targets
+from praxiscope.evaluation.epic import restore_epic_labels, score_epic
+from praxiscope.evaluation.groups import ClassGroups, restore_class_groups
 from praxiscope.evaluation.predictions import Predictions, read_predictions
-from praxiscope.evaluation.scores import compute_metrics
+from praxiscope.evaluation.scores import compute_metrics, without_nan
 from praxiscope.models.state import compute_weights_sha256
 from praxiscope.recipe.load import compute_saved_fingerprint, load_recipe
 from praxiscope.recipe.schema import Recipe
@@ -24,6 +26,8 @@ from praxiscope.runs.find import find_run
 from praxiscope.runs.rundir import RunDir
 
 Progress = Callable[[str, int, int], None]
+_WORDS = frozenset({"sentences", "rules", "rule"})
+"""Parts of a figure's entry that explain it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,16 +171,31 @@ def _read_weights(run: RunDir) -> set[str]:
     return fingerprints
 
 
-def _compute_again(written: dict[str, Any], table: Predictions, recipe: Recipe) -> dict[str, Any]:
-    groups = written.get("groups")
+def _compute_again(
+    written: dict[str, Any], table: Predictions, recipe: Recipe, manifest: Manifest
+) -> dict[str, Any]:
     again = compute_metrics(
         table,
         seed=recipe.seed,
         resamples=written["interval"]["resamples"],
-        grouping=None if groups is None else restore_class_groups(groups, table.names()),
+        grouping=_restore_grouping(written, table),
+        training=read_training_targets(manifest) if "baseline" in written else None,
     )
+    if "epic" in written:
+        interval = written["interval"]
+        plan = {"seed": recipe.seed, "resamples": interval["resamples"], "level": interval["level"]}
+        again["epic"] = without_nan(score_epic(table, restore_epic_labels(written["epic"]), plan))
     # Rules are sentences that later versions add to; those that are there must still hold.
     return again | {"rules": {key: again["rules"].get(key) for key in written["rules"]}}
+
+
+def _restore_grouping(written: dict[str, Any], table: Predictions) -> ClassGroups | None:
+    """Return the grouping that some metrics were made with, of the head that has one."""
+    several = written.get("heads")
+    for head, own in (several or {table.resolve_head(): written}).items():
+        if own.get("groups") is not None:
+            return replace(restore_class_groups(own["groups"], table.names(head)), head=head)
+    return None
 
 
 def _check_evaluations(run: RunDir) -> Iterator[Check]:
@@ -190,11 +209,16 @@ def _check_evaluations(run: RunDir) -> Iterator[Check]:
         try:
             written = atomic.read_json(folders[-1] / "metrics.json")
             table = read_predictions(run.predictions(split))
-            again = _compute_again(written, table, recipe)
+            again = _compute_again(written, table, recipe, read_manifest(run.manifest))
         except (IntegrityError, DataError) as problem:
             yield Check(name=name, problems=(str(problem),), detail="")
             continue
-        differing = [key for key in written if _figures(written[key]) != _figures(again.get(key))]
+        # What other orders of frames give follows from the network, not from the table.
+        differing = [
+            key
+            for key in written
+            if key != "temporal_reliance" and _figures(written[key]) != _figures(again.get(key))
+        ]
         problems = (f"does not follow from the predictions: {', '.join(differing)}",) if differing else ()
         yield Check(name=name, problems=problems, detail="computed again from the predictions")
 
@@ -203,4 +227,4 @@ def _figures(entry: Any) -> Any:
     """Return a part of the metrics without its sentences, which later versions may word otherwise."""
     if not isinstance(entry, dict):
         return entry
-    return {key: value for key, value in entry.items() if key != "sentences"}
+    return {key: _figures(value) for key, value in entry.items() if key not in _WORDS}

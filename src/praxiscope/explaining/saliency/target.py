@@ -12,6 +12,7 @@ from praxiscope.explaining.layers import find_backbone_end, find_layer
 from praxiscope.explaining.subject import Subject
 from praxiscope.models.layer_uses import LayerUse, find_kind, list_layers
 from praxiscope.models.state import is_under
+from praxiscope.models.temporal import TemporalHead
 
 MIN_CELLS = 5
 """Cells a side below which a map can hardly point: of 4 x 4 each covers a sixteenth of the image."""
@@ -36,7 +37,14 @@ def choose_target_use(subject: Subject, uses: tuple[LayerUse, ...]) -> LayerUse:
     """Return the layer that :func:`choose_target_layer` names, from the network's uses."""
     # In the order of definition, as MultiheadAttention puts out a pair and isn't among the uses.
     modules = [name for name, _ in subject.module.named_modules()]
-    attention = tuple(name for name, each in subject.module.named_modules() if find_kind(each) == "attention")
+    over_time = tuple(
+        name for name, each in subject.module.named_modules() if isinstance(each, TemporalHead)
+    )
+    attention = tuple(
+        name
+        for name, each in subject.module.named_modules()
+        if find_kind(each) == "attention" and not is_under(name, over_time)
+    )
     mapped = [use for use in uses if _has_map(use) and not is_under(use.module_name, attention)]
     if not mapped:
         raise UsageError(

@@ -15,7 +15,7 @@ class TorchSession:
     """Calls a module on the CPU, in evaluation mode, without gradients.
 
     Args:
-        module: takes float32 (B, 3, S, S), gives (B, K).
+        module: takes float32 (B, 3, S, S), or clips (B, T, 3, S, S); gives (B, K).
         channels_last: memory format of images and convolution weights; bringing an image into it counts.
         bf16: compute under bfloat16 autocast.
     """
@@ -33,7 +33,13 @@ class TorchSession:
         torch = self._torch
         context = torch.autocast("cpu", dtype=torch.bfloat16) if self._bf16 else contextlib.nullcontext()
         with torch.inference_mode(), context:
-            tensor = torch.from_numpy(images).contiguous(memory_format=self._format)
+            tensor = torch.from_numpy(images)
+            if tensor.ndim == 4:
+                tensor = tensor.contiguous(memory_format=self._format)
+            else:  # memory formats are of four axes: a clip's frames stand in one batch meanwhile
+                tensor = (
+                    tensor.flatten(0, 1).contiguous(memory_format=self._format).unflatten(0, images.shape[:2])
+                )
             logits: Logits = self._module(tensor).float().numpy()
         return logits
 

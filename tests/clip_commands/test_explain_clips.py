@@ -1,0 +1,149 @@
+"""Explaining clips, verifying them, and what they cost."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from praxiscope.data.manifest import read_manifest
+from praxiscope.errors import UsageError
+from praxiscope.explaining.clips import compute_clip_maps, measure_frames, read_attention
+from praxiscope.explaining.saliency.compute import compute_maps
+from praxiscope.explaining.subject import build_subject
+from praxiscope.models.build import build_model
+from praxiscope.models.runtime import Runtime
+from praxiscope.profiling.plan import Plan
+from praxiscope.recipe.schema import ModelSection
+from praxiscope.training.watch import Silent
+from praxiscope.workflows.explain import explain
+from praxiscope.workflows.explain_subjects import open_explained
+from praxiscope.workflows.profile import profile
+from praxiscope.workflows.verify import verify
+
+
+def open_subject(run):
+    return open_explained(run, device="cpu", data=None, split="test", watch=Silent()).subject
+
+
+@pytest.fixture
+def pixels():
+    return np.random.default_rng(0).integers(0, 255, (2, 4, 32, 32, 3)).astype(np.uint8)
+
+
+def test_maps_of_frames_are_those_of_the_mean_over_time(pixels):
+    """With `mean` a clip's logit is the mean of its frames', so its Grad-CAM is a quarter of each frame's."""
+    runtime = Runtime(device=torch.device("cpu"), precision="fp32", reason="test", channels_last=False)
+    section = ModelSection(name="test_resnet", img_size=32, num_frames=4, temporal="mean")
+    built = build_model(section, num_classes=3, seed=0)
+    single = build_model(ModelSection(name="test_resnet", img_size=32), num_classes=3, seed=0)
+    state = {key.replace("fc.fc.", "fc."): value for key, value in built.module.state_dict().items()}
+    single.module.load_state_dict(state)
+    clip = build_subject(built, runtime, ("a", "b", "c"), "clip")
+    image = build_subject(single, runtime, ("a", "b", "c"), "image")
+    goals = np.array([1, 2])
+    maps = compute_clip_maps(clip, "gradcam", pixels, goals)
+    frames = compute_maps(image, "gradcam", pixels.reshape(8, 32, 32, 3), np.repeat(goals, 4))
+    np.testing.assert_allclose(maps.maps.reshape(8, 32, 32), frames.maps / 4, atol=1e-6)
+    np.testing.assert_allclose(maps.evidence.sum(axis=1), 1, atol=1e-5)
+
+
+def test_a_frame_that_repeats_its_neighbour_carries_nothing(clips, pixels):
+    subject = open_subject(clips.one)
+    pixels[:, 2] = pixels[:, 1]
+    effects = measure_frames(subject, pixels, np.array([0, 1]))
+    assert effects[:, 2] == pytest.approx([0, 0], abs=1e-6)
+    assert np.abs(effects[:, 3]).min() > 0
+    changed = pixels.copy()
+    changed[:, 3] = pixels[:, 2]
+    lost = subject.compute_logits(pixels) - subject.compute_logits(changed)
+    assert effects[:, 3] == pytest.approx(lost[[0, 1], [0, 1]], abs=1e-6)
+
+
+def test_attention_over_time_is_read_where_there_is_some(clips, pixels):
+    weights = read_attention(open_subject(clips.two), pixels)
+    assert weights.shape == (2, 4)
+    np.testing.assert_allclose(weights.sum(axis=1), 1, atol=1e-6)
+    assert read_attention(open_subject(clips.one), pixels) is None
+
+
+def test_clips_of_two_heads_get_a_figure_each_and_a_page(clips, tmp_path):
+    outcome = explain(clips.two, [str(clips.video)], random=1, output=tmp_path)
+    assert [entry.reason for entry in outcome.entries] == ["named", "random"]
+    stored = json.loads((tmp_path / "clips.json").read_text(encoding="utf-8"))["entries"]
+    for entry in stored:
+        assert list(entry["files"]) == ["verb", "noun"]
+        assert len(entry["attention"]) == len(entry["frames"]) == len(entry["effects"]["noun"]) == 4
+        for file in entry["files"].values():
+            with Image.open(tmp_path / file) as figure:
+                assert figure.width > 500
+    page = outcome.page.read_text(encoding="utf-8")
+    assert page.count("data:image/jpeg") == 4
+    assert "first" in page  # of two views
+
+
+def test_failures_of_clips_are_explained_by_default(clips, tmp_path):
+    outcome = explain(clips.one, output=tmp_path)
+    assert {entry.reason for entry in outcome.entries} <= {"failure", "random"}
+    assert all(entry.is_failure for entry in outcome.entries if entry.reason == "failure")
+    assert outcome.entries[0].reason == "failure"
+    assert len(outcome.entries) == 6
+
+
+def test_what_explains_images_only_is_refused_by_name(clips, tmp_path):
+    for name in ("embedding", "histograms", "reliance"):
+        with pytest.raises(UsageError, match=f"--{name} looks at single images"):
+            explain(clips.one, output=tmp_path, **{name: True})
+    with pytest.raises(UsageError, match="'occlusion' explains single images; for clips choose of gradcam"):
+        explain(clips.one, random=1, methods=["occlusion"], output=tmp_path)
+    with pytest.raises(UsageError, match="clips are explained at one layer"):
+        explain(clips.one, random=1, layers=["layer1", "layer2"], output=tmp_path)
+    with pytest.raises(UsageError, match="draws no maps"):
+        explain(clips.one, random=1, methods=["none"], layers=["layer1"], output=tmp_path)
+    with pytest.raises(UsageError, match=r"neither a sample of the run .* nor a video or a folder of frames"):
+        explain(clips.one, ["nowhere.mp4"], output=tmp_path)
+
+
+def test_no_maps_still_measures_frames(clips, tmp_path):
+    (entry,) = explain(clips.one, random=1, methods=["none"], output=tmp_path).entries
+    assert entry.evidence == {"action": {}}
+    assert len(entry.effects["action"]) == 4
+
+
+@pytest.mark.parametrize("name", [pytest.param("one", marks=pytest.mark.soak), "two"])
+def test_a_profile_of_clips_counts_and_times_clips(clips, tmp_path, name):
+    run = getattr(clips, name)
+    plan = Plan(runtimes=("onnxruntime",), batch_sizes=(1,), budget_s=1.0, threads=1)
+    (entry,) = profile([run.path], plan=plan, output=tmp_path).result.entries
+    assert entry.num_frames == 4
+    assert [runtime.status for runtime in entry.runtimes] == ["ok"] * 2
+    assert all(runtime.agreement == 1.0 for runtime in entry.runtimes)
+    assert set(entry.stages_ms) == {"decode", "preprocess", "model", "postprocess"}
+    assert any("2 views" in note for note in entry.notes) == (name == "two")
+    assert "clip of 4 frames" in (tmp_path / "profile.html").read_text(encoding="utf-8")
+    if name == "two":
+        with pytest.raises(UsageError, match="two has the heads verb and noun"):
+            profile([run.path], plan=Plan(accuracy=True), output=tmp_path)
+
+
+def flip_bit(file):
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(bytes(content))
+
+
+@pytest.mark.parametrize("name", ["one", "two"])
+def test_verify_names_the_clip_of_which_a_bit_changed(clips, tmp_path, name):
+    run = getattr(clips, name)
+    manifest = read_manifest(run.manifest)
+    shutil.copytree(manifest.root, tmp_path / "moved")
+    assert all(check.passed for check in verify(run, data=tmp_path / "moved"))
+    sample = manifest.usable("test").to_pylist()[0]
+    source = tmp_path / "moved" / sample["path"]
+    flip_bit(source if source.is_file() else min(source.glob("*.jpg")))
+    (failed,) = [check for check in verify(run, data=tmp_path / "moved") if not check.passed]
+    assert [sample["sample_id"] in problem for problem in failed.problems] == [True]
