@@ -109,7 +109,7 @@ def key_seek(path: Path, wanted: Sequence[int]) -> list[Pixels]:
 
 def opencv_grab(path: Path, wanted: Sequence[int]) -> list[Pixels]:
     """Grab every frame, retrieve the wanted ones."""
-    capture, left, frames = cv2.VideoCapture(str(path)), set(wanted), []
+    capture, left, frames = _open_capture(path), set(wanted), []
     for number in range(wanted[-1] + 1):
         capture.grab()
         if number in left:
@@ -120,7 +120,7 @@ def opencv_grab(path: Path, wanted: Sequence[int]) -> list[Pixels]:
 
 def opencv_seek(path: Path, wanted: Sequence[int]) -> list[Pixels]:
     """Set the position before each frame."""
-    capture, frames = cv2.VideoCapture(str(path)), []
+    capture, frames = _open_capture(path), []
     for index in wanted:
         capture.set(cv2.CAP_PROP_POS_FRAMES, index)
         frames.append(_to_rgb(capture.read()))
@@ -138,6 +138,11 @@ def reader_cold(path: Path, wanted: Sequence[int]) -> list[Image.Image]:
     """Praxiscope's reader on a file that it sees for the first time."""
     _find_index.cache_clear()
     return read_frames(path, wanted)
+
+
+def _open_capture(path: Path) -> Any:
+    # cv2.setNumThreads doesn't reach FFmpeg: it would decode with as many threads as there are cores.
+    return cv2.VideoCapture(str(path), cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, 1])
 
 
 def _use_one_thread(container: Any) -> None:

@@ -75,12 +75,16 @@ def measure(
             *options.settings,
         ]
         run = train(load_recipe(options.recipe, settings), data=options.data, output=scratch / "runs")
-        outputs = evaluate(run).predictions.heads["action"]
-        correct = outputs.logits.argmax(axis=1) == outputs.targets
+        answers = evaluate(run).predictions
+        correct = answers.preds() == answers.targets()
         right += correct.tolist()
         folds[person] = {"n": len(correct), "top1": round(float(correct.mean()), 4)}
     low, high = wilson_interval(int(np.sum(right)), len(right))
-    figure = {"value": round(float(np.mean(right)), 4), "low": round(low, 4), "high": round(high, 4)}
+    figure = {
+        "value": round(float(np.mean(right)), 4),
+        "low": round(float(low), 4),
+        "high": round(float(high), 4),
+    }
     each = ", ".join(f"{person} {fold['top1']:.0%}" for person, fold in folds.items())
     print(f"{temporal:<12} {figure['value']:.1%} ({low:.1%} to {high:.1%}) of {len(right)} clips; {each}")
     return {"top1": figure, "n": len(right), "folds": folds}

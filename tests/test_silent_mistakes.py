@@ -76,10 +76,9 @@ def read_folder(folder: Path) -> Manifest:
 
 
 def test_01_validation_images_are_never_augmented() -> None:
-    assert list(inspect.signature(EvalTransform.__call__).parameters) == [
-        "self",
-        "image",
-    ]  # no randomness to hand in
+    parameters = inspect.signature(EvalTransform.__call__).parameters
+    assert list(parameters) == ["self", "image", "place"]  # no randomness to hand in
+    assert parameters["place"].default == 0.5  # the centre, unless a view of several is asked for
     image = Image.effect_noise((48, 40), 60).convert("RGB")
     first, second = (EvalTransform(spec=SPEC)(image) for _ in range(2))
     assert np.array_equal(first, second)

@@ -27,13 +27,17 @@ if TYPE_CHECKING:
     from praxiscope.workflows.cascade import cascade as cascade
     from praxiscope.workflows.check import check_data as check_data
     from praxiscope.workflows.compare import compare as compare
+    from praxiscope.workflows.debug import debug as debug
     from praxiscope.workflows.evaluate import evaluate as evaluate
     from praxiscope.workflows.explain import explain as explain
     from praxiscope.workflows.export import export as export
+    from praxiscope.workflows.fuse import fuse as fuse
     from praxiscope.workflows.predict import predict as predict
     from praxiscope.workflows.profile import profile as profile
     from praxiscope.workflows.report import report as report
+    from praxiscope.workflows.submit import submit as submit
     from praxiscope.workflows.train import train as train
+    from praxiscope.workflows.tune import tune as tune
     from praxiscope.workflows.verify import verify as verify
 
 __version__ = version("praxiscope")
@@ -47,15 +51,19 @@ _HOMES = {
     "cascade": "workflows.cascade",
     "check_data": "workflows.check",
     "compare": "workflows.compare",
+    "debug": "workflows.debug",
     "evaluate": "workflows.evaluate",
     "explain": "workflows.explain",
     "export": "workflows.export",
     "find_run": "runs.find",
+    "fuse": "workflows.fuse",
     "load_recipe": "recipe.load",
     "predict": "workflows.predict",
     "profile": "workflows.profile",
     "report": "workflows.report",
+    "submit": "workflows.submit",
     "train": "workflows.train",
+    "tune": "workflows.tune",
     "verify": "workflows.verify",
 }
 

@@ -97,8 +97,8 @@ def test_public_names_are_these():
 
     assert set(px.__all__) == {
         "PraxiscopeError", "Predictions", "Recipe", "RunDir", "__version__", "bakeoff", "cascade", "check_data",
-        "compare", "evaluate", "explain", "export", "find_run", "load_recipe", "predict", "profile", "report",
-        "train", "verify",
+        "compare", "debug", "evaluate", "explain", "export", "find_run", "fuse", "load_recipe", "predict",
+        "profile", "report", "submit", "train", "tune", "verify",
     }  # fmt: skip
     for name in px.__all__:
         assert getattr(px, name) is not None

@@ -27,7 +27,8 @@ def number_of(image):
 def cut(times, window, stride):
     found = cut_windows(film(times), Windowing(window_s=window, stride_s=stride), number_of)
     return [
-        (round(each.start_s, 6), round(each.end_s, 6), [int(crop[0]) for crop in each.crops]) for each in found
+        (round(each.start_s, 6), round(each.end_s, 6), [int(crop[0]) for crop in each.crops])
+        for each in found
     ]
 
 
@@ -99,7 +100,13 @@ def test_neighbours_with_one_answer_merge_and_cover_all_time_once():
     ]  # fmt: skip
     assert segments[0].confidence == pytest.approx(0.6)
     stretches = list_stretches(spoken)
-    assert [find_stretch(stretches, t).guess.label for t in (0, 2.4, 2.6, 3.6, 9)] == ["a", "a", "b", "a", "a"]
+    assert [find_stretch(stretches, t).guess.label for t in (0, 2.4, 2.6, 3.6, 9)] == [
+        "a",
+        "a",
+        "b",
+        "a",
+        "a",
+    ]
 
 
 @pytest.mark.parametrize(

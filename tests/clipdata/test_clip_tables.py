@@ -222,7 +222,7 @@ def test_an_unusable_cache_costs_time_only(tmp_path):
     folder.write_text("no folder", encoding="utf-8")
     cache = AuditCache(tmp_path, folder)
     assert cache.load_video("a.mp4", (1, 2)) is None
-    cache.store_videos({"a.mp4": (1, 2)}, {"a.mp4": ("0" * 64, 3, None, b"")})
+    cache.store_videos({"a.mp4": (1, 2)}, {"a.mp4": ("0" * 64, 3, None, b"", None)})
 
 
 def test_long_videos_are_counted_without_decoding(tmp_path, monkeypatch):
@@ -248,6 +248,34 @@ def test_broken_videos_are_named(tmp_path):
     assert reasons["wave/2.mp4"] == "damaged or no video (Invalid data found when processing input)"
     (finding,) = [f for f in manifest.findings if f.code == "D2.unreadable"]
     assert finding.count == 2
+
+
+@pytest.mark.parametrize("suffix", ["mkv", "avi"])
+def test_a_video_that_breaks_off_is_named_each_time(tmp_path, suffix):
+    for number, action in enumerate(("clap", "wave")):
+        write_video(tmp_path / action / f"0.{suffix}", 60, start=100 * number)
+    torn = tmp_path / "wave" / f"1.{suffix}"
+    whole = write_video(torn, 60, start=300).read_bytes()
+    torn.write_bytes(whole[: len(whole) // 2])
+    for _ in range(2):  # the second time from the cache
+        manifest = build(tmp_path, val_fraction=0, test_fraction=0, use_cache=True)
+        (finding,) = [f for f in manifest.findings if f.code == "D2.breaks-off"]
+        assert finding.severity == "warning"
+        (line,) = finding.examples
+        assert re.fullmatch(rf"wave/1\.{suffix}: [\d.]+ of (60 frames|2\.4 s) can be decoded", line), line
+        assert 1 < len(manifest.usable("train")) <= 3
+
+
+@pytest.mark.shared
+def test_the_corrupt_file_among_the_edge_cases_is_named(shared_data, tmp_path):
+    folder = tmp_path / "edge"
+    folder.mkdir()
+    for path in (shared_data / "clips-edge-cases").iterdir():
+        if path.suffix != ".md" and not path.name.startswith("S001"):
+            (folder / path.name).symlink_to(path)
+    manifest = build(tmp_path, val_fraction=0, test_fraction=0)
+    (finding,) = [f for f in manifest.findings if f.code == "D2.breaks-off"]
+    assert finding.examples == ("edge/corrupted.mp4: 28 of 50 frames can be decoded",)
 
 
 def test_the_rule_of_counting_is_part_of_what_was_asked(tmp_path):

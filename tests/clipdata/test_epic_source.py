@@ -9,6 +9,7 @@ import time
 
 import numpy as np
 import pytest
+from kitchens import HEADER, NOUNS, TRAIN, VERBS, row, write_csv, write_kitchen
 from numbered_frames import draw_number, read_number, write_frames, write_video
 
 from praxiscope.data.build import build_manifest
@@ -20,53 +21,11 @@ from praxiscope.recipe.load import load_recipe
 from praxiscope.recipe.schema import ClipSection, DataSection
 from praxiscope.workflows.check import check_data
 
-HEADER = (
-    "narration_id", "participant_id", "video_id", "narration_timestamp", "start_timestamp", "stop_timestamp",
-    "start_frame", "stop_frame", "narration", "verb", "verb_class", "noun", "noun_class", "all_nouns",
-    "all_noun_classes",
-)  # fmt: skip
-VERBS, NOUNS = ("take", "put", "wash", "open"), ("tap", "spoon", "plate", "cup", "knife")
-
-
-def stamp(seconds):
-    return f"{int(seconds // 3600):02d}:{int(seconds % 3600 // 60):02d}:{seconds % 60:05.2f}"
-
-
-def row(narration_id, start, stop, verb, noun, *, rate=None, **changes):
-    video = narration_id.rpartition("_")[0]
-    rate = rate or (50 if len(video.partition("_")[2]) == 3 else 60)
-    cells = {
-        "narration_id": narration_id, "participant_id": video[:3], "video_id": video,
-        "narration_timestamp": stamp(0), "start_timestamp": stamp(start / rate),
-        "stop_timestamp": stamp(stop / rate), "start_frame": start, "stop_frame": stop, "narration": "do it",
-        "verb": "do", "verb_class": verb, "noun": "it", "noun_class": noun, "all_nouns": "['it']",
-        "all_noun_classes": f"[{noun}]",
-    } | changes  # fmt: skip
-    return [cells[name] for name in HEADER]
-
-
-def write_csv(path, header, rows):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", encoding="utf-8", newline="") as stream:
-        csv.writer(stream).writerows([header, *rows])
-
-
-TRAIN = [row("P01_01_0", 1, 11, 0, 1), row("P01_01_1", 20, 41, 1, 2), row("P02_101_0", 5, 9, 0, 2)]
-VAL = [row("P03_01_0", 3, 8, 1, 1)]
-
 
 @pytest.fixture
 def kitchen(tmp_path):
     """Annotations of four segments, without any video."""
-    folder = tmp_path / "annotations"
-    write_csv(folder / "EPIC_100_train.csv", HEADER, TRAIN)
-    write_csv(folder / "EPIC_100_validation.csv", HEADER, VAL)
-    for name, keys in (("verb", VERBS), ("noun", NOUNS)):
-        rows = [[number, key, "[]", "x"] for number, key in enumerate(keys)]
-        write_csv(folder / f"EPIC_100_{name}_classes.csv", ("id", "key", "instances", "category"), rows)
-    info = [["P01_01", 10.0, 59.94, "x"], ["P02_101", 10.0, 50.0, "x"], ["P03_01", 0.1, 59.94, "x"]]
-    write_csv(folder / "EPIC_100_video_info.csv", ("video_id", "duration", "fps", "resolution"), info)
-    return tmp_path
+    return write_kitchen(tmp_path)
 
 
 def build(root, **options):
@@ -131,6 +90,27 @@ def test_missing_videos_are_named_with_where_they_were_looked_for(kitchen):
     assert finding.examples == ("P02_101: 1 segment",)
     assert dict(manifest.rejected()) == {"P02_101_0": "its video or frames are missing"}
     assert find(build(kitchen, missing="refuse"), "D2.missing-video")[0].severity == "error"
+
+
+def test_a_broken_video_is_named_once_however_many_segments_lie_in_it(kitchen):
+    write_video(kitchen / "P03_01.mp4", 9, rate=60)
+    write_video(kitchen / "P02_101.mp4", 20, rate=50)
+    (kitchen / "P01_01.mp4").write_bytes(b"no video")
+    (finding,) = find(build(kitchen), "D2.unreadable")
+    assert finding.message.startswith("2 samples in 1 file unusable")
+    assert finding.count == 1
+    (line,) = finding.examples
+    assert line.startswith("P01_01.mp4: 2 clips, damaged or no video")
+    write_video(kitchen / "P01_01.mp4", 5, rate=60)  # too short for both, each in its own way
+    (finding,) = find(build(kitchen), "D2.unreadable")
+    (line,) = finding.examples
+    assert line.startswith("P01_01.mp4: 2 clips; P01_01_0 has 5 frames, but its label asks for")
+
+
+def test_a_table_is_found_in_annotations_by_its_name(kitchen):
+    write_video(kitchen / "P01_01.mp4", 60, rate=60)
+    manifest = build(kitchen, csv="EPIC_100_train.csv", val_fraction=0, test_fraction=0)
+    assert (manifest.source, len(manifest.usable("train"))) == ("epic", 2)
 
 
 def test_a_split_without_any_video_is_refused(kitchen):

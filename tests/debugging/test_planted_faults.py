@@ -11,6 +11,7 @@ import torch
 
 from class_folders import write_class_folders
 from praxiscope.data.stage.dataset import StageSpec, write_stage_clips, write_stage_images
+from praxiscope.debugging import training_checks
 from praxiscope.debugging.checklist import CHECKS
 from praxiscope.recipe.load import load_recipe
 from praxiscope.training.watch import Silent
@@ -243,7 +244,35 @@ def test_a_network_that_does_not_look_at_its_input(sound):
     check = CHECKS["baseline"](plant(sound, blind))
     assert check.status == "fault"
     assert "no more from its input than from none" in check.line
-    assert CHECKS["overfits"](plant(sound, blind)).status == "fault"
+    assert CHECKS["overfits"](plant(sound, blind)).status != "ok"
+
+
+def test_a_machine_too_slow_to_tell_is_no_fault(sound, monkeypatch):
+    """Five steps in the time that there is say nothing about a recipe."""
+    monkeypatch.setattr(training_checks, "MAX_S", 0.0)
+    slow = CHECKS["overfits"](sound)
+    assert slow.status == "warning"
+    assert "too slow here to tell: in 1 steps" in slow.line
+    baseline = CHECKS["baseline"](sound)
+    assert baseline.status == "warning"
+    assert "too little was learnt in 1 steps to tell" in baseline.line
+
+
+def test_a_batch_of_one_label_tells_nothing_about_pixels(sound):
+    batch = sound.clean
+    alike = replace(sound)
+    vars(alike)["clean"] = replace(batch, targets=torch.zeros_like(batch.targets))
+    check = CHECKS["baseline"](alike)
+    assert check.status == "ok"
+    assert "have one label" in check.line
+
+
+def test_blocks_that_start_faint_are_no_warning(stage):
+    """ConvNeXt's layer scale starts at 1e-6: its blocks have next to no gradient before the first steps."""
+    subject = make_subject(stage, **{"model.name": "test_convnext", "model.img_size": 32})
+    check = CHECKS["gradients"](subject)
+    assert check.status == "ok", check.line
+    assert min(norm for norm in check.figures["layers"].values() if norm > 0) < 1e-6
 
 
 def test_random_labels_are_learnt_by_heart_and_the_check_says_so(sound):

@@ -12,7 +12,8 @@ from rank_server import RankServer
 
 from praxiscope.data.plan import BatchPlan, plan_evaluation
 from praxiscope.errors import EnvironmentProblem, UsageError
-from praxiscope.models.world import ALONE, Place, World, read_place
+from praxiscope.models.place import Place, read_place
+from praxiscope.models.world import ALONE, World
 
 _NAMES = {"WORLD_SIZE": "2", "RANK": "1", "MASTER_ADDR": "localhost", "MASTER_PORT": "29500"}
 

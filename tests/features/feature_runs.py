@@ -23,7 +23,8 @@ from praxiscope.recipe.load import load_recipe
 from praxiscope.recipe.schema import Recipe
 from praxiscope.runs.rundir import RunDir
 from praxiscope.training.feature_report import FeaturesReport
-from praxiscope.training.loop import Job, fit
+from praxiscope.training.job import Job
+from praxiscope.training.loop import fit
 from praxiscope.training.session import Setting, open_job, restore_job
 from praxiscope.training.signals import StopFlag
 from praxiscope.training.watch import Silent, Watcher

@@ -34,12 +34,20 @@ def test_joint_answers_are_paired_by_default(tmp_path):
     first, second = (find_right(table) for table in write_pair(tmp_path))
     found = compare(tmp_path)
     assert found["head"] == "action"
+    told = " ".join(found["notes"])
+    assert "Joint answers are compared as right or wrong" in told
+    assert "gives answers without probabilities" not in told
     pair = found["pairs"][0]
     only = (int((first & ~second).sum()), int((second & ~first).sum()))
     assert (pair["mcnemar"]["only_first"], pair["mcnemar"]["only_second"]) == only
     assert pair["test"]["p_value"] == pytest.approx(binomtest(only[0], sum(only)).pvalue)
     tops = [one["all"]["top1"]["value"] for one in found["contestants"]]
     assert tops == pytest.approx([first.mean(), second.mean()])
+    heads = found["contestants"][0]["heads"]
+    table = make_predictions(size=120, seed=1)
+    for head in ("verb", "noun"):
+        assert heads[head]["value"] == (table.preds(head) == table.targets(head)).mean()
+        assert heads[head]["low"] < heads[head]["value"] < heads[head]["high"]
 
 
 def test_one_head_is_compared_by_name(tmp_path):

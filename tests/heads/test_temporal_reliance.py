@@ -86,6 +86,21 @@ def test_the_cost_of_reversing_is_paired_and_told():
     assert not found["order_blind"]
 
 
+def test_figures_on_which_all_resamples_agree_have_a_width():
+    """Right on everything in order, wrong on everything reversed: 80 samples don't make that a certainty."""
+    targets = np.arange(80) % 2
+    right = np.eye(2, dtype=np.float32)[targets]
+    logits = dict.fromkeys(ORDERS, right * 2) | {IN_ORDER: right, "reversed": 1 - right}
+    found = score_temporal(logits, targets, HEADS, groups=[None] * 80, plan=PLAN)
+    rows = {one["order"]: one for one in found["orders"]}
+    assert rows[IN_ORDER]["top1"]["low"] == pytest.approx(0.954, abs=1e-3)  # Wilson's, 80 of 80
+    assert rows["reversed"]["difference"]["low"] == -1 < rows["reversed"]["difference"]["high"] < -0.9
+    assert rows["shuffled"]["difference"]["low"] < 0 < rows["shuffled"]["difference"]["high"] < 0.06
+    assert found["verdict"].startswith("Uses order: reversing the frames costs 100.0 points of top-1 (9")
+    blind = score_temporal(dict.fromkeys(ORDERS, right), targets, HEADS, groups=[None] * 80, plan=PLAN)
+    assert {one["difference"]["high"] for one in blind["orders"][1:]} == {0.0}
+
+
 def test_verdicts():
     assert score(set())["verdict"].startswith(
         "Order-blind: shuffling or reversing the frames changes no logit"

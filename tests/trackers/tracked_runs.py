@@ -162,14 +162,15 @@ def read_trackio(run: RunDir) -> list[tuple[int, dict[str, float]]]:
 def list_children() -> list[str]:
     """Return the commands of this process's children.
 
-    Left out are zombies, and what multiprocessing keeps alive behind the loaders of other tests.
+    Left out are zombies, and what other tests keep alive: multiprocessing behind loaders, servers of ranks.
     """
     listed = subprocess.run(
         ["ps", "-A", "-o", "ppid=,pid=,stat=,args="], capture_output=True, text=True, check=True
     )
     rows = [line.split(None, 3) for line in listed.stdout.splitlines()]
     own = [row for row in rows if int(row[0]) == os.getpid() and "Z" not in row[2]]
-    return [row[3] for row in own if "ps -A" not in row[3] and "from multiprocessing." not in row[3]]
+    others = ("ps -A", "from multiprocessing.", "rank_server.py", "command_server.py")
+    return [row[3] for row in own if not any(other in row[3] for other in others)]
 
 
 def read_all(*folders: Path) -> dict[Path, bytes]:

@@ -27,9 +27,10 @@ from praxiscope.errors import Diverged
 from praxiscope.models.runtime import Normalizer, Runtime
 from praxiscope.models.state import compute_weights_sha256
 from praxiscope.runs.rundir import RunDir
-from praxiscope.training import loop as loop_module
+from praxiscope.training import steps as steps_module
 from praxiscope.training.ema import Ema
-from praxiscope.training.loop import Job, fit
+from praxiscope.training.job import Job
+from praxiscope.training.loop import fit
 from praxiscope.training.signals import StopFlag
 from praxiscope.training.state import TrainState
 
@@ -95,7 +96,7 @@ def test_accumulating_two_batches_of_8_is_one_of_16(noise_folder, tmp_path):
 
 def test_dropout_differs_between_the_batches_of_a_step(noise_folder, tmp_path, monkeypatch):
     seeds: list[int] = []
-    monkeypatch.setattr(loop_module.torch, "manual_seed", seeds.append)
+    monkeypatch.setattr(steps_module.torch, "manual_seed", seeds.append)
     recipe = build_recipe({"train.batch_size": 6, "train.accum_steps": 3})
     with opened(recipe, read_data(noise_folder, recipe), RunDir.create(tmp_path, "run")) as (job, state, _):
         seeds.clear()
@@ -341,7 +342,7 @@ def test_too_many_steps_left_out_in_a_row_is_divergence(scale, noise_folder, tmp
         with pytest.raises(Diverged, match=r"the gradient's norm is (nan|inf)"):
             run_epochs(job, state)
         assert state.step == 0
-        assert state.skipped_steps == loop_module._MAX_SKIPS_IN_A_ROW
+        assert state.skipped_steps == steps_module._MAX_SKIPS_IN_A_ROW
 
 
 def test_an_infinite_norm_of_finite_gradients_is_left_out_too(scale, noise_folder, tmp_path):

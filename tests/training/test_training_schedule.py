@@ -9,7 +9,8 @@ from training_parts import Acting, build_recipe, opened, read_data, read_latest,
 
 from praxiscope.recipe.schema import TrainSection
 from praxiscope.runs.rundir import RunDir
-from praxiscope.training.loop import Job, fit
+from praxiscope.training.job import Job
+from praxiscope.training.loop import fit
 from praxiscope.training.schedule import compute_lr
 from praxiscope.training.signals import StopFlag
 

@@ -21,7 +21,8 @@ from praxiscope.recipe.load import load_recipe
 from praxiscope.recipe.schema import Recipe
 from praxiscope.runs.checkpoint import Checkpoint, latest_checkpoint
 from praxiscope.runs.rundir import RunDir
-from praxiscope.training.loop import Job, fit
+from praxiscope.training.job import Job
+from praxiscope.training.loop import fit
 from praxiscope.training.session import Setting, open_job, restore_job
 from praxiscope.training.signals import StopFlag
 from praxiscope.training.state import TrainState

@@ -106,11 +106,14 @@ def test_a_space_is_needed_and_a_key_once(recipe):
 def test_a_grid_needs_lists_and_no_more_trials_than_it_has(recipe):
     endless = parse_space(["lr=uniform(0.1,0.2)"], recipe)
     with pytest.raises(UsageError, match=r"endlessly many values. Write a list, such as lr=0.1,0.2"):
-        check_sampler("grid", endless)
+        check_sampler("grid", endless, None)
     finite = parse_space(["opt=adamw,sgd", "lr=1e-3,1e-4"], recipe)
-    assert settle_trials(None, check_sampler("grid", finite), finite) == 4
+    assert settle_trials(None, check_sampler("grid", finite, None), finite) == 4
     assert settle_trials(99, "grid", finite) == 4
     assert settle_trials(None, "tpe", finite) == 20
+    assert check_sampler("tpe", finite, None) == "grid"  # nothing twice
+    assert check_sampler("random", finite, 3) == "random"
+    assert check_sampler("tpe", endless, None) == "tpe"
     large = parse_space(["lr=1e-3,1e-4", "img_size=int(16,1024)"], recipe)
     with pytest.raises(UsageError, match=r"there are 2,018 combinations. Say how many with --trials"):
         settle_trials(None, "grid", large)
@@ -118,7 +121,7 @@ def test_a_grid_needs_lists_and_no_more_trials_than_it_has(recipe):
 
 def test_unknown_words_are_refused(recipe):
     with pytest.raises(UsageError, match=r"--sampler is 'tpr'; choose tpe, random, grid. Did you mean 'tpe'"):
-        check_sampler("tpr", ())
+        check_sampler("tpr", (), None)
     with pytest.raises(UsageError, match=r"--pruner is 'mean'; choose median, hyperband, none"):
         check_pruner("mean")
     with pytest.raises(UsageError, match="--trials is 0"):
@@ -142,4 +145,4 @@ def test_the_largest_of_normal_numbers():
         assert expected_maximum(count) == pytest.approx(tabled, abs=1e-5)
     with pytest.raises(ValueError, match="count is 0"):
         expected_maximum(0)
-    assert standard_error(0.5, 100) == 0.05
+    assert standard_error(0.5, 96) == 0.05

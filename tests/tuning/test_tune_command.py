@@ -38,7 +38,10 @@ def test_a_grid_from_the_command_line(noise_folder, tmp_path, capsys):
         (["--resume", "g", "--trials", "5"], "leave the other flags out"),
         (["--resume"], "--resume: which study"),
         (["--slurm", "--resume", "g"], "--slurm needs --time (24:00:00)"),
-        (["--time", "1:00:00", "--resume", "g"], "--time and --dry-run are for --slurm only"),
+        (["--time", "1:00:00", "--resume", "g"], "--time: for --slurm only; add it, or leave them out"),
+        (["demo-cnn", "--data", ".", "--space", "lr=1,2", "--gpus", "1"], "--gpus: for --slurm only"),
+        (["--resume", "g", "--sampler", "grid", "--seed", "1"], "other flags out: --sampler, --seed."),
+        (["demo-cnn", "--data", ".", "--space", "lr=1,2", "--slurm", "--time", "soon"], "--time 'soon'"),
         (["--resume", "../g"], "can't be a folder's name"),
     ],
 )

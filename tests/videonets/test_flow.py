@@ -32,6 +32,7 @@ from praxiscope.models.build import build_model
 from praxiscope.recipe.load import load_recipe
 from praxiscope.recipe.schema import AugmentSection, ClipSection, ModelSection
 from praxiscope.tensors import Heads
+from praxiscope.workflows.export import export
 
 cv2 = pytest.importorskip("cv2", reason="flow is computed with the extra 'flow'")
 
@@ -164,20 +165,22 @@ def test_the_networks_zero_is_no_movement():
 
 def test_a_flow_network_trains_and_is_evaluated(tmp_path):
     spec = StageSpec(
-        size=24, actions=("sit_down", "stand_up"), train_per_action=4, val_per_action=2, test_per_action=2,
-        num_frames=5,
+        size=24, actions=("sit_down", "stand_up"), train_per_action=2, val_per_action=1, test_per_action=2,
+        num_frames=3,
     )  # fmt: skip
     root = write_stage_clips(tmp_path / "stage", spec)
     recipe = px.load_recipe(
         "demo-cnn",
         {
-            "model.name": "resnet18-small-half", "model.img_size": 16, "model.num_frames": 3, "model.input": "flow",
+            "model.name": "resnet18-small-half", "model.img_size": 16, "model.num_frames": 2, "model.input": "flow",
             "train.epochs": 1, "train.batch_size": 4, "train.precision": "fp32", "train.warmup_epochs": 0,
             "loader.workers": 0, "evaluate.resamples": 100,
         },
     )  # fmt: skip
-    result = px.evaluate(px.train(recipe, data=root, output=tmp_path / "runs"))
-    assert result.metrics["num_samples"] == 4
+    run = px.train(recipe, data=root, output=tmp_path / "runs")
+    assert px.evaluate(run).metrics["num_samples"] == 4
+    with pytest.raises(UsageError, match="'praxiscope export' shows a network the frames themselves"):
+        export(run, tmp_path / "model.onnx")
 
 
 @pytest.mark.parametrize(

@@ -18,8 +18,10 @@ from praxiscope.evaluation.predictions import (
     read_predictions,
 )
 from praxiscope.workflows.compare import compare
+from praxiscope.workflows.evaluate import evaluate
 from praxiscope.workflows.fuse import fuse
 from praxiscope.workflows.report import report
+from praxiscope.workflows.verify import verify
 from trained_pair import train_pair
 
 HEADS = {"verb": ("cut", "open", "wash"), "noun": ("cup", "tap")}
@@ -183,6 +185,9 @@ def test_a_fused_folder_is_compared_and_reported_like_a_run(pair, tmp_path):
     assert "Late fusion, weights fitted on validation" in page
     result = compare([pair.small.path, folder], output=tmp_path / "compared", resamples=100, page=False)
     assert len(result.to_dict()["contestants"]) == 2
+    assert all(check.passed for check in verify(folder))
+    with pytest.raises(UsageError, match="is a late fusion: it holds averaged predictions and no network"):
+        evaluate(folder)
 
 
 def test_given_weights_stand_in_the_result(pair, tmp_path):

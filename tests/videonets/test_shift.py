@@ -122,7 +122,7 @@ def test_copies_checkpoints_and_freezing_keep_the_shift(tmp_path):
     assert [n for n, p in module.named_parameters() if p.requires_grad and not n.startswith("fc")] == []
 
 
-@pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "vgg16-small"])
+@pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "densenet121"])
 def test_networks_without_residual_convolutions_are_refused(name):
     with pytest.raises(UsageError, match=r"shift_div is 8, but .* has no residual blocks of convolutions"):
         build_model(section(name=name, img_size=32, shift_div=8), num_classes=3, seed=0)
@@ -138,6 +138,7 @@ def test_a_shift_of_images_is_refused():
         build_model(ModelSection(name="demo-cnn", shift_div=8), num_classes=3, seed=0)
 
 
+@pytest.mark.soak
 def test_it_compiles_to_the_same_numbers():
     module = build_awake(section(shift_div=8))
     compiled = torch.compile(module, backend="eager", fullgraph=True)

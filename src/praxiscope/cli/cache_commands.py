@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from praxiscope.cli.grouped_help import ABOUT
+
 if TYPE_CHECKING:
     from praxiscope.workflows.cache import CacheItem
 
@@ -18,7 +20,7 @@ _app = typer.Typer(
 
 def add_to(app: typer.Typer, settings: dict[str, Any]) -> None:
     """Add the command group."""
-    app.add_typer(_app, name="cache", context_settings=settings)
+    app.add_typer(_app, name="cache", rich_help_panel=ABOUT, context_settings=settings)
 
 
 @_app.callback()

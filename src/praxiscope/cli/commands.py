@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -15,7 +15,7 @@ from praxiscope.cli.debug_command import debug
 from praxiscope.cli.explain_command import explain
 from praxiscope.cli.export_command import export
 from praxiscope.cli.fuse_command import fuse
-from praxiscope.cli.grouped_help import GroupedCommand
+from praxiscope.cli.grouped_help import ABOUT, GroupedCommand
 from praxiscope.cli.jobs_command import jobs
 from praxiscope.cli.options import Device
 from praxiscope.cli.predict_command import predict
@@ -27,6 +27,9 @@ from praxiscope.cli.tune_command import tune
 from praxiscope.cli.zeroshot_command import zeroshot
 from praxiscope.runs.environment import is_first_rank
 
+if TYPE_CHECKING:
+    from praxiscope.evaluation.submission import SupervisionLevels
+
 _Data = Annotated[Path | None, typer.Option("--data", metavar="DIR", help="The data folder.")]
 _Output = Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Folder of all runs.")]
 _Run = Annotated[str, typer.Argument(metavar="RUN", help="A run's folder, or RECIPE@latest.")]
@@ -34,26 +37,51 @@ _Run = Annotated[str, typer.Argument(metavar="RUN", help="A run's folder, or REC
 
 def add_to(app: typer.Typer) -> None:
     """Add the commands."""
-    app.command("train", cls=GroupedCommand)(train)
-    app.command("zeroshot")(zeroshot)
-    app.command("evaluate")(evaluate)
+    _add_training(app)
+    _add_judging(app)
+    for name, function, line in (
+        ("predict", predict, "Predict pictures, videos or a camera."),
+        ("export", export, "Write a run as one ONNX file, compared with the run."),
+        ("cascade", cascade, "Plan a small model that asks a large one where it is unsure."),
+    ):
+        app.command(name, rich_help_panel="Use", short_help=line)(function)
+    cluster: Any = {"rich_help_panel": "Slurm"}
+    app.command(
+        "submit", cls=GroupedCommand, context_settings=SUBMIT_SETTINGS, **cluster,
+        short_help="Train on a cluster: write a job file and submit it.",
+    )(submit)  # fmt: skip
+    app.command("jobs", short_help="Follow the jobs that were submitted.", **cluster)(jobs)
+    app.command("doctor", rich_help_panel=ABOUT, short_help="Say what this machine has.")(doctor)
+
+
+def _add_training(app: typer.Typer) -> None:
+    panel: Any = {"rich_help_panel": "Train"}
+    app.command("demo", short_help="Try everything on rendered images.", **panel)(demo)
+    app.command("debug", short_help="Check a recipe on its data before the long training.", **panel)(debug)
+    app.command(
+        "train", cls=GroupedCommand, short_help="Train a model on labelled images or clips.", **panel
+    )(train)  # fmt: skip
+    app.command(
+        "tune", cls=GroupedCommand, short_help="Search recipe keys for the best figure on validation.", **panel
+    )(tune)  # fmt: skip
+    app.command("bakeoff", short_help="Find the model that suits the data, in a time box.", **panel)(bakeoff)
+    app.command(
+        "zeroshot", short_help="Make a classifier of class names with an image-text model.", **panel
+    )(zeroshot)  # fmt: skip
+
+
+def _add_judging(app: typer.Typer) -> None:
+    for name, function, line in (
+        ("evaluate", evaluate, "Evaluate a run's best weights, with intervals."),
+        ("report", report, "Write a run's report: one HTML file."),
+        ("compare", compare, "Compare models on the same samples: a verdict with its test."),
+        ("fuse", fuse, "Average the probabilities of several runs."),
+        ("explain", explain, "Show what a network looks at, and how far to believe it."),
+        ("profile", profile, "Measure what models cost in each runtime."),
+        ("verify", verify, "Compute every fingerprint of a run again."),
+    ):
+        app.command(name, rich_help_panel="Judge", short_help=line)(function)
     app.command("val", hidden=True)(evaluate)
-    app.command("profile")(profile)
-    app.command("export")(export)
-    app.command("predict")(predict)
-    app.command("cascade")(cascade)
-    app.command("explain")(explain)
-    app.command("compare")(compare)
-    app.command("fuse")(fuse)
-    app.command("report")(report)
-    app.command("verify")(verify)
-    app.command("bakeoff")(bakeoff)
-    app.command("tune")(tune)
-    app.command("debug")(debug)
-    app.command("submit", cls=GroupedCommand, context_settings=SUBMIT_SETTINGS)(submit)
-    app.command("jobs")(jobs)
-    app.command("doctor")(doctor)
-    app.command("demo")(demo)
 
 
 def evaluate(  # noqa: PLR0913, PLR0917 - one parameter a flag
@@ -74,6 +102,12 @@ def evaluate(  # noqa: PLR0913, PLR0917 - one parameter a flag
         Path | None,
         typer.Option(metavar="ZIP", help="Also write the answers for EPIC-KITCHENS-100's server."),
     ] = None,
+    segments: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="CSV", help="Answer this table of segments without labels instead; with --submission."
+        ),
+    ] = None,
     sls: Annotated[
         tuple[int, int, int],
         typer.Option(
@@ -91,6 +125,14 @@ def evaluate(  # noqa: PLR0913, PLR0917 - one parameter a flag
     from praxiscope.workflows.evaluate import evaluate as run_evaluation
 
     levels = SupervisionLevels(pretraining=sls[0], labels=sls[1], data=sls[2])
+    if segments is not None:
+        _refuse_scores({
+            "--split": None if split == "test" else split, "--out": out, "--groups": groups, "--head": head,
+            "--temporal": temporal or None,
+        })  # fmt: skip
+        where = {"data": data, "output": output, "device": device}
+        _answer_challenge(run, segments, submission, levels, where)
+        return
     with open_display() as display:
         result = run_evaluation(
             run, split=split, out=out, data=data, output=output, device=device, groups=groups, head=head,
@@ -103,6 +145,35 @@ def evaluate(  # noqa: PLR0913, PLR0917 - one parameter a flag
     if submission is not None:
         typer.echo(f"Submission: {submission}")
     typer.echo(f"Next: praxiscope report {result.run.path}")
+
+
+def _refuse_scores(flags: Mapping[str, object]) -> None:
+    from praxiscope.errors import UsageError
+
+    if given := [flag for flag, value in flags.items() if value is not None]:
+        raise UsageError(
+            f"{given[0]} goes with labels, and --segments names a table without them; leave one of both out."
+        )
+
+
+def _answer_challenge(
+    run: str, segments: Path, submission: Path | None, levels: SupervisionLevels, where: Mapping[str, Any]
+) -> None:
+    from praxiscope.cli.display import open_display
+    from praxiscope.errors import UsageError
+    from praxiscope.workflows.challenge import answer_challenge
+
+    if submission is None:
+        raise UsageError("--segments: where to? Name the zip with --submission FILE.zip.")
+    with open_display() as display:
+        result = answer_challenge(
+            run, segments=segments, submission=submission, levels=levels, watch=display, **where
+        )
+    if is_first_rank():
+        typer.echo(
+            f"Submission: {result.path}: {result.num_segments:,} segments of {result.num_sources:,} videos. "
+            "They have no labels here, so nothing is scored."
+        )
 
 
 def report(

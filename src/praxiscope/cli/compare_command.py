@@ -31,7 +31,10 @@ def compare(  # noqa: PLR0913, PLR0917 - one parameter a flag
         ),
     ],
     split: Annotated[str, typer.Option(metavar="SPLIT", help="test, val or train.")] = "test",
-    head: Annotated[str | None, typer.Option(metavar="NAME", help="Which head, of several; their joint answer otherwise.")] = None,
+    head: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Which head, of several; their joint answer otherwise."),
+    ] = None,
     labels: Annotated[
         list[str] | None,
         typer.Option("--label", metavar="NAME", help="What to call a contestant; once for each."),
@@ -44,6 +47,9 @@ def compare(  # noqa: PLR0913, PLR0917 - one parameter a flag
     ] = False,
     costs: Annotated[
         Path | None, typer.Option(metavar="FILE", help="A profile.json: costs beside the accuracies.")
+    ] = None,
+    target: Annotated[
+        float | None, typer.Option(metavar="SHARE", help="Top-1 to reach, such as 0.35.")
     ] = None,
     resamples: Annotated[int, typer.Option(metavar="N", min=1, help="Of the bootstrap.")] = 10_000,
     seed: Annotated[int, typer.Option(metavar="N", min=0, help="Of the bootstrap.")] = 0,
@@ -69,6 +75,7 @@ def compare(  # noqa: PLR0913, PLR0917 - one parameter a flag
         resamples=resamples,
         seed=seed,
         costs=costs,
+        target=target,
         common=common,
         separate=separate,
         runs=runs,
@@ -91,7 +98,8 @@ def show_comparison(content: Mapping[str, Any], console: Console | None = None) 
     from rich.console import Console
 
     console = console or Console(highlight=False, markup=False, soft_wrap=True)
-    for text in (content["verdict"], *content["notes"]):
+    targets = [one["target"]["sentence"] for one in content["contestants"] if one.get("target")]
+    for text in (content["verdict"], *targets, *content["notes"]):
         console.print(_escape(text))
     for table in (*_tabulate_figures(content), *_tabulate_differences(content)):
         console.print()
@@ -104,6 +112,9 @@ def show_comparison(content: Mapping[str, Any], console: Console | None = None) 
 
 
 def _tabulate_figures(content: Mapping[str, Any]) -> list[Table]:
+    from praxiscope.reporting.comparison.phases import tabulate_phases
+    from praxiscope.reporting.wording import NARROW
+
     labels = [one["label"] for one in content["contestants"]]
     table = _open_table([_name_samples(content), *labels], f"{_tell_title(content)}, 95 % intervals")
     for part in ("all", "clean"):
@@ -115,6 +126,8 @@ def _tabulate_figures(content: Mapping[str, Any]) -> list[Table]:
             if any(figures) and (part == "all" or name == "top1"):
                 suffix = " (clean)" if part == "clean" else ""
                 _add_row(table, [title + suffix, *(_tell_figure(name, figure) for figure in figures)])
+    for title, cells in tabulate_phases(content):
+        _add_row(table, [text.replace(NARROW, " ") for text in (title, *cells)])
     return [table]
 
 

@@ -7,12 +7,14 @@ from typing import Annotated, Any
 
 import typer
 
+from praxiscope.cli.grouped_help import ABOUT
+
 _app = typer.Typer(help="Look at data before anything is trained on it.", no_args_is_help=True)
 
 
 def add_to(app: typer.Typer, settings: dict[str, Any]) -> None:
     """Add the command group."""
-    app.add_typer(_app, name="data", context_settings=settings)
+    app.add_typer(_app, name="data", rich_help_panel=ABOUT, context_settings=settings)
 
 
 @_app.command("check")

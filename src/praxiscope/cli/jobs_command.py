@@ -90,7 +90,7 @@ def format_left(seconds: float) -> str:
     """Return a time for a person.
 
     >>> format_left(50), format_left(4000)
-    ('50s', '1h07m')
+    ('50s', '1h06m')
     """
     minutes, rest = divmod(round(seconds), 60)
     if not minutes:

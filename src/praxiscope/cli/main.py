@@ -11,6 +11,7 @@ import typer
 
 from praxiscope import __version__
 from praxiscope.cli.arguments import normalize_arguments
+from praxiscope.cli.grouped_help import GroupedCommands
 from praxiscope.errors import EnvironmentProblem, PraxiscopeError, UsageError
 from praxiscope.runs.environment import is_first_rank
 
@@ -22,6 +23,7 @@ _SETTINGS = {
 
 app = typer.Typer(
     name="praxiscope",
+    cls=GroupedCommands,
     help="From a folder of labelled human-action images to a model that its owner can defend.",
     no_args_is_help=True,
     add_completion=False,
@@ -86,10 +88,10 @@ def _load_commands() -> None:
     """Add the commands, once in a process."""
     from praxiscope.cli import cache_commands, commands, data_commands, recipe_commands
 
+    commands.add_to(app)
     data_commands.add_to(app, _SETTINGS)
     recipe_commands.add_to(app, _SETTINGS)
     cache_commands.add_to(app, _SETTINGS)
-    commands.add_to(app)
 
 
 if __name__ == "__main__":

@@ -86,7 +86,7 @@ def predict(  # noqa: PLR0913, PLR0917 - one parameter a flag
         result = run_prediction(model, sources, output=output, settings=settings, runs=runs, watch=display)
     failed = len(result.failures)
     told = f"; {quantify(failed, 'file')} could not be read whole" if failed else ""
-    typer.echo(f"Predicted {quantify(result.pictures, 'picture')}{told}")
+    typer.echo(f"Predicted {quantify(result.pictures, result.unit)}{told}")
     if len(result.answered_by) > 1:
         typer.echo("Answered by " + ", ".join(f"{name}: {n:,}" for name, n in result.answered_by.items()))
     typer.echo(f"Files: {result.folder}")

@@ -6,12 +6,14 @@ from typing import Any
 
 import typer
 
+from praxiscope.cli.grouped_help import ABOUT
+
 _app = typer.Typer(help="List the built-in recipes, show one, list every key.", invoke_without_command=True)
 
 
 def add_to(app: typer.Typer, settings: dict[str, Any]) -> None:
     """Add the command group."""
-    app.add_typer(_app, name="recipes", rich_help_panel=None, context_settings=settings)
+    app.add_typer(_app, name="recipes", rich_help_panel=ABOUT, context_settings=settings)
 
 
 @_app.callback()

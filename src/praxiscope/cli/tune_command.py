@@ -10,6 +10,7 @@ import typer
 
 from praxiscope.cli.arguments import LATEST, collect_overrides
 from praxiscope.cli.options import Device
+from praxiscope.errors import UsageError
 
 if TYPE_CHECKING:
     from praxiscope.workflows.tune import TuneResult
@@ -18,7 +19,12 @@ _SHOWN_TRIALS = 10
 _SLURM: Any = {"rich_help_panel": "Slurm"}
 
 
+# What --resume and --show may be given besides: where the study lies, and how this session works.
+_SESSION = frozenset({"resume", "show", "output", "jobs", "timeout"})
+
+
 def tune(  # noqa: PLR0913, PLR0917 - one parameter a flag
+    context: typer.Context,
     recipe: Annotated[
         str | None, typer.Argument(metavar="[RECIPE]", help="A built-in recipe or a .yaml file.")
     ] = None,
@@ -90,22 +96,21 @@ def tune(  # noqa: PLR0913, PLR0917 - one parameter a flag
 ) -> None:
     """Search recipe keys for the best figure on validation; each trial is an ordinary run."""
     from praxiscope.cli.display import open_display
-    from praxiscope.errors import UsageError
+    from praxiscope.cli.submit_command import find_venv
+    from praxiscope.cluster.spec import Environment, Resources
     from praxiscope.recipe.load import load_recipe
     from praxiscope.workflows import tune as study
 
-    absent = (recipe, data, space, trials, metric, name, settings, device)
-    if (resume or show) is not None and any(given is not None for given in absent):
-        raise UsageError(
-            "--resume and --show take what was asked for at the start; leave the other flags out."
+    _refuse_contradictions(context)
+    slurm_job = None
+    if time is not None:
+        slurm_job = (
+            Resources(time=time, gpus=gpus, cpus=cpus, memory=mem, partition=partition),
+            Environment(
+                modules=tuple(modules or ()), venv=venv.absolute() if venv is not None else find_venv()
+            ),
         )
-    if resume == LATEST:
-        raise UsageError("--resume: which study? Its name is the folder's below <output>/tune.")
-    if slurm != (time is not None) or (dry_run and not slurm) or (slurm and (show or timeout)):
-        raise UsageError(
-            "--slurm needs --time (24:00:00) and takes no --timeout or --show; --time and --dry-run are for "
-            "--slurm only."
-        )
+    study.check_session(jobs=jobs, timeout=timeout)
     if show is not None:
         _print_result(study.show_study(show, output=output))
         return
@@ -124,24 +129,51 @@ def tune(  # noqa: PLR0913, PLR0917 - one parameter a flag
             )  # fmt: skip
         else:
             folder, plan = study.open_study(resume, output)
-        if time is None:
-            result = study.run_study(folder, plan, jobs=jobs, timeout=timeout, watch=display)
-    if time is None:
-        _print_result(result)
-        return
-
-    from praxiscope.cli.submit_command import find_venv
-    from praxiscope.cluster.spec import Environment, Resources
-
-    script, job = study.submit_study(
-        folder, plan,
-        Resources(time=time, gpus=gpus, cpus=cpus, memory=mem, partition=partition),
-        Environment(modules=tuple(modules or ()), venv=venv.absolute() if venv is not None else find_venv()),
-        jobs=jobs, dry_run=dry_run,
-    )  # fmt: skip
+        if slurm_job is None:
+            _print_result(study.run_study(folder, plan, jobs=jobs, timeout=timeout, watch=display))
+            return
+    script, job = study.submit_study(folder, plan, *slurm_job, jobs=jobs, dry_run=dry_run)
     typer.echo(f"Script: {script}")
-    typer.echo("Not submitted (--dry-run)." if job is None else f"Job: {job}, {jobs} workers")
+    typer.echo(
+        f"Not submitted (--dry-run). To do so: sbatch {script}"
+        if job is None
+        else f"Job: {job}, {jobs} workers"
+    )
     typer.echo(f"Next: praxiscope tune --show {folder}")
+
+
+def _refuse_contradictions(context: typer.Context) -> None:
+    """Refuse flags that would be left unread.
+
+    Raises:
+        UsageError: Names them.
+    """
+    given = {
+        each.name: each.opts[0]
+        for each in context.command.params
+        if each.name is not None and _is_typed(context, each.name)
+    }
+    of_slurm = {
+        each.name for each in context.command.params if getattr(each, "rich_help_panel", None) == "Slurm"
+    }
+    known = given.keys() - _SESSION - of_slurm
+    if {"resume", "show"} & given.keys() and known:
+        raise UsageError(
+            "--resume and --show take what was asked for at the start; leave the other flags out: "
+            f"{', '.join(given[name] for name in given if name in known)}."
+        )
+    if context.params["resume"] == LATEST:
+        raise UsageError("--resume: which study? Its name is the folder's below <output>/tune.")
+    if "slurm" in given:
+        if "time" not in given or {"show", "timeout"} & given.keys():
+            raise UsageError("--slurm needs --time (24:00:00) and takes no --timeout or --show.")
+    elif unread := [given[name] for name in given if name in of_slurm]:
+        raise UsageError(f"{', '.join(unread)}: for --slurm only; add it, or leave them out.")
+
+
+def _is_typed(context: typer.Context, name: str) -> bool:
+    source = context.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
 
 
 def _print_result(result: TuneResult) -> None:

@@ -171,6 +171,7 @@ def _join_table(predictions: Predictions, path: Path) -> SampleTable:
         names=told,
         targets=places.reshape(-1)[: len(targets)],
         preds=places.reshape(-1)[len(targets) :],
+        head_hits=dict(zip(predictions.heads, (targets == preds).T, strict=True)),
     )
 
 

@@ -32,6 +32,11 @@ def format_headline_csv(content: Mapping[str, Any]) -> str:
             rows += _list_figures(heading, pair["differences"].get(part))
     for one in content["ensembles"]:
         rows += _list_figures({"what": one["name"], "against": "", "samples": "all"}, one)
+    for one in content["contestants"]:
+        heading = {"what": one["label"], "against": "", "samples": "all"}
+        rows += [{**heading, "figure": f"top1 {head}", **score} for head, score in one["heads"].items()]
+        training = (one["training"] or {}).items()
+        rows += [{**heading, "samples": "", "figure": name, "value": value} for name, value in training]
     columns = ("what", "against", "samples", "figure", "value", "low", "high", "sd", "min", "max")
     return _format_csv(columns, rows)
 

@@ -5,6 +5,7 @@
     {"schema": 1, "created": UTC ISO, "praxiscope_version", "split": str|null, "head": str|null,
      "names": [K label names],
      "costs": profile.json as given, or null,
+     "target": float|null,        # top-1 to reach
      "paired": true,              # false: no sample ids were to be had, so samples could not be paired
      "verdict": "...",            # the sentence that answers the question
      "notes": ["..."],            # what a reader must know: samples left out, seeds missing, unpaired ...
@@ -18,7 +19,10 @@
          "clean": {same}|null,                                       # sd, min, max: over seeds
          "per_class": [{"name", "support", "recall", "recall_low", "recall_high", "precision", "f1"}],
          "confusion": [[...]]|null,                                  # rows true; mean counts over seeds
-         "seed_agreement": float|null}],                             # share of samples, mean over pairs
+         "seed_agreement": float|null,                               # share of samples, mean over pairs
+         "heads": {head: {"value", "low", "high"}},                  # top-1 of each, of joint answers
+         "training": {"gap", "train_s", "parameters", "epochs"}|null,   # of runs; each may be null
+         "target": {"state": "reached"|"missed"|"open", "sentence"}}],  # only with a target
      "pairs": [{"first": label, "second": label,
          # Everywhere in a pair: difference = second - first; first is the one given earlier.
          "verdict": "...", "better": label|null, "told_apart": bool,
@@ -81,6 +85,7 @@ class ComparisonResult:
     oracle: Mapping[str, Any] | None
     rules: Mapping[str, str]
     costs: Mapping[str, Any] | None = None
+    target: float | None = None
     folder: Path | None = None
     """Where its files are; not part of ``comparison.json``."""
 

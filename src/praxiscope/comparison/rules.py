@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from praxiscope.comparison.align import Aligned
+from praxiscope.comparison.tables import SampleTable
 from praxiscope.data.manifest import quantify
 from praxiscope.stats.labels import IntArray
 
@@ -79,12 +80,20 @@ def note_limits(aligned: Aligned, codes: IntArray) -> list[str]:
             f"{', '.join(single)}: one seed alone, so the spread over its seeds isn't in the verdict."
         )
     notes += _note_spellings(aligned)
+    tables = [each.members[0] for each in aligned.contestants]
+    joint = [tuple(table.head_hits) for table in tables if isinstance(table, SampleTable) and table.head_hits]
     for each, seeds in zip(aligned.contestants, aligned.answers, strict=True):
-        if any(one.logits is None for one in seeds):
+        if any(one.logits is None for one in seeds) and not joint:
             notes.append(
                 f"{each.label} gives answers without probabilities: no top-5, NLL, Brier score, ECE, and no "
                 "ensemble but a majority."
             )
+    if joint:
+        heads = ", ".join(joint[0])
+        notes.append(
+            "Joint answers are compared as right or wrong: no top-5, NLL, Brier score, ECE, and no ensemble "
+            f"but a majority. --head NAME ({heads}) compares one head with its probabilities."
+        )
     if aligned.clean is not None and not aligned.clean.all():
         notes.append(
             f"{quantify(int((~aligned.clean).sum()), 'sample')} of {codes.size:,} duplicate samples of an "

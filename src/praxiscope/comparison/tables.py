@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +33,8 @@ class SampleTable:
     """(N,) indices into ``names``."""
     logits: npt.NDArray[np.floating] | None = None
     """(N, K) logits or log-probabilities; None where only answers are known."""
+    head_hits: Mapping[str, npt.NDArray[np.bool_]] = field(default_factory=dict)
+    """Of joint answers: head to (N,) whether it is right."""
     groups: tuple[str | None, ...] | None = None
     """N group names, None for a sample that is a group of its own; None where the source has no groups."""
     clean: npt.NDArray[np.bool_] | None = None

@@ -25,11 +25,12 @@ _FILE_NAME = f"audit-v{_FINGERPRINT_VERSION}.sqlite"
 _CREATE = """CREATE TABLE IF NOT EXISTS files (
     root TEXT, path TEXT, size INTEGER, mtime_ns INTEGER, sha256 TEXT, phash TEXT, mirrored TEXT, thumb BLOB,
     width INTEGER, height INTEGER, traits TEXT, PRIMARY KEY (root, path)) WITHOUT ROWID"""
-_CREATE_VIDEOS = """CREATE TABLE IF NOT EXISTS videos (
+_CREATE_VIDEOS = """CREATE TABLE IF NOT EXISTS timelines (
     root TEXT, path TEXT, size INTEGER, mtime_ns INTEGER, sha256 TEXT, frames INTEGER, fps REAL, times BLOB,
-    PRIMARY KEY (root, path)) WITHOUT ROWID"""
-VideoFacts = tuple[str, int, float | None, bytes]
-"""Sha256 (hex), frames, frames a second, and when each is shown (float64 seconds; empty where unknown)."""
+    fault TEXT, PRIMARY KEY (root, path)) WITHOUT ROWID"""
+VideoFacts = tuple[str, int, float | None, bytes, str | None]
+"""Sha256 (hex), frames, frames a second, when each is shown (float64 seconds; empty where unknown), and what
+it lacks."""
 
 
 def cache_folder() -> Path:
@@ -125,7 +126,7 @@ class AuditCache:
         try:
             with self._connect() as connection:
                 row = connection.execute(
-                    "SELECT size, mtime_ns, sha256, frames, fps, times FROM videos"
+                    "SELECT size, mtime_ns, sha256, frames, fps, times, fault FROM timelines"
                     " WHERE root = ? AND path = ?",
                     (self._root, path),
                 ).fetchone()
@@ -139,7 +140,7 @@ class AuditCache:
         rows = [(self._root, path, *states[path], *facts) for path, facts in found.items()]
         try:
             with self._connect() as connection:
-                connection.executemany("INSERT OR REPLACE INTO videos VALUES (?,?,?,?,?,?,?,?)", rows)
+                connection.executemany("INSERT OR REPLACE INTO timelines VALUES (?,?,?,?,?,?,?,?,?)", rows)
         except (sqlite3.Error, OSError) as problem:
             _LOG.info("The audit cache can't be written, so the next look takes as long: %s", problem)
 

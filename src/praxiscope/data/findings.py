@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 
@@ -121,20 +121,16 @@ def _find_nothing(audited: AuditedSamples) -> list[Finding]:
 
 
 def _find_rejected(audited: AuditedSamples, *, refuse_missing: bool) -> list[Finding]:
-    missing, broken, dropped = [], [], []
+    missing, dropped = [], []
+    broken: dict[str, list[tuple[str, str]]] = {}
     for sample, reason in zip(audited.samples, audited.quarantine, strict=True):
         if reason == MISSING:
             missing.append(sample.sample_id)
         elif reason is not None and reason.startswith(DROPPED):
             dropped.append(f"{sample.sample_id}: {reason}")
         elif reason is not None and reason != MISSING_VIDEO and not reason.startswith(NOT_DRAWN):
-            broken.append(f"{sample.sample_id}: {reason}")
-    findings = []
-    if broken:
-        message = (
-            f"{quantify(len(broken), 'sample')} unusable and left out of everything; repair or remove them."
-        )
-        findings.append(Finding.of("D2.unreadable", "warning", message, broken))
+            broken.setdefault(sample.place, []).append((sample.sample_id, reason))
+    findings = [_describe_broken(broken)] if broken else []
     if missing:
         message = (
             f"{quantify(len(missing), 'file')} named by the table but missing; restore them or drop the rows."
@@ -147,6 +143,30 @@ def _find_rejected(audited: AuditedSamples, *, refuse_missing: bool) -> list[Fin
         )
         findings.append(Finding.of("D1.dropped", "note", message, dropped))
     return findings
+
+
+def _describe_broken(broken: Mapping[str, Sequence[tuple[str, str]]]) -> Finding:
+    """Name each file once, however many clips lie in it.
+
+    Args:
+        broken: By file (sample id, reason) of each of its samples that can't be used.
+    """
+    count = sum(map(len, broken.values()))
+    several = count > len(broken)
+    where = f" in {quantify(len(broken), 'file')}" if several else ""
+    names = []
+    for place, samples in broken.items():
+        sample_id, reason = samples[0]
+        if len(samples) == 1:
+            names.append(f"{sample_id}: {reason}")
+        elif len({reason for _, reason in samples}) == 1:
+            names.append(f"{place}: {quantify(len(samples), 'clip')}, {reason}")
+        else:
+            names.append(f"{place}: {quantify(len(samples), 'clip')}; {sample_id} {reason}")
+    message = (
+        f"{quantify(count, 'sample')}{where} unusable and left out of everything; repair or remove them."
+    )
+    return Finding.of("D2.unreadable", "warning", message, names)
 
 
 def _find_bare_splits(audited: AuditedSamples) -> list[Finding]:

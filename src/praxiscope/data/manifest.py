@@ -138,18 +138,6 @@ class Manifest:
         """The findings that keep the data from being used as asked."""
         return tuple(finding for finding in self.findings if finding.severity == "error")
 
-    def require_images(self, verb: str) -> None:
-        """Refuse clips where only images are understood.
-
-        Args:
-            verb: The command, for the message.
-
-        Raises:
-            UsageError: The samples are clips.
-        """
-        if self.holds_clips:
-            raise UsageError(f"'{verb}' takes runs on images; the samples of {self.root} are clips.")
-
     def require_usable(self) -> None:
         """Refuse data with error findings.
 

@@ -249,24 +249,35 @@ def count_pictures(path: Path) -> tuple[int, float | None]:
     Raises:
         VideoUnreadable: It can't be opened, or no frame can be decoded.
     """
+    return survey_pictures(path)[:2]
+
+
+def survey_pictures(path: Path) -> tuple[int, float | None, str | None]:
+    """Return what :func:`count_pictures` does, and why decoding ends before the video does, None where it doesn't.
+
+    Raises:
+        VideoUnreadable: It can't be opened, or no frame can be decoded.
+    """
+    broken = None
     try:
         with open_video(path) as container:
             if not container.streams.video:
                 raise VideoUnreadable("holds no pictures, only sound or data")
             stream = container.streams.video[0]
             rate = None if stream.average_rate is None else float(stream.average_rate)
-            count = 0
+            count, clock = 0, _Clock(stream, by_index=container.format.name in INDEX_TIMED)
             try:
-                for _ in container.decode(stream):
+                for raw in container.decode(stream):
+                    clock.read(raw, count)
                     count += 1
             except decode_errors() as problem:
-                if not count:
-                    raise VideoUnreadable(_explain(problem)) from problem
+                broken = _explain(problem)
+            if not count:
+                raise VideoUnreadable(broken or "no frame could be decoded: the file is empty or truncated")
+            broken = broken or _find_missing(container, stream, count, clock)
     except decode_errors() as problem:
         raise VideoUnreadable(_explain(problem)) from problem
-    if not count:
-        raise VideoUnreadable("no frame could be decoded: the file is empty or truncated")
-    return count, rate
+    return count, rate, broken
 
 
 class _Clock:
@@ -316,17 +327,27 @@ def check_video_size(stream: Any, max_pixels: int) -> None:
 
 
 def _refuse_missing(container: Any, stream: Any, decoded: int, clock: _Clock) -> None:
-    """Compare what was decoded with what the header declares: truncated files often end without an error."""
     if not decoded:
         raise VideoUnreadable("no frame could be decoded: the file is empty or truncated")
-    if decoded < 0.9 * stream.frames:
-        raise VideoUnreadable(f"declares {stream.frames} frames; the rest is missing", decoded=decoded)
-    # Without a duration of its own: the container's, unless sound may be longer than the pictures.
-    alone = stream.duration is not None or len(container.streams) == 1
-    declared_s = _read_duration(container, stream) if alone and container.duration is not None else 0.0
-    if not stream.frames and clock.end_s < 0.8 * declared_s - 0.2:
-        reason = f"declares {declared_s:.1f} s and ends at {clock.end_s:.1f} s; the rest is missing"
+    reason = _find_missing(container, stream, decoded, clock)
+    if reason is not None:
         raise VideoUnreadable(reason, decoded=decoded)
+
+
+def _find_missing(container: Any, stream: Any, decoded: int, clock: _Clock) -> str | None:
+    """Compare what was decoded with what the header declares: truncated files often end without an error."""
+    if decoded < 0.9 * stream.frames:
+        return f"declares {stream.frames} frames; the rest is missing"
+    declared_s = estimate_alone(container, stream)
+    if not stream.frames and clock.end_s < 0.8 * declared_s - 0.2:
+        return f"declares {declared_s:.1f} s and ends at {clock.end_s:.1f} s; the rest is missing"
+    return None
+
+
+def estimate_alone(container: Any, stream: Any) -> float:
+    """Return the seconds that a header promises of the pictures; 0 where it may mean the sound."""
+    alone = stream.duration is not None or len(container.streams) == 1
+    return _read_duration(container, stream) if alone and container.duration is not None else 0.0
 
 
 def _read_duration(container: Any, stream: Any) -> float:

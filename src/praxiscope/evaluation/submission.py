@@ -13,13 +13,13 @@ import zipfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from praxiscope.data.epic_sets import SIZES
 from praxiscope.errors import DataError, UsageError
-from praxiscope.evaluation.predictions import Predictions
 from praxiscope.runs.atomic import replacing
 
 VERSION = "0.2"
@@ -55,8 +55,52 @@ class SupervisionLevels:
                 raise UsageError(f"The supervision level '{name}' is {level}; it must be from 0 to 5.")
 
 
+class Scored(Protocol):
+    """Samples with logits: a predictions table, or :class:`Answers`."""
+
+    @property
+    def heads(self) -> Mapping[str, Sequence[str]]:
+        """Head to its label names."""
+
+    @property
+    def sample_ids(self) -> Sequence[str]:
+        """Of N samples."""
+
+    def logits(self, head: str, /) -> npt.NDArray[np.float32]:
+        """Return (N, K) logits of a head."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Answers:
+    """What a network says about samples whose labels nobody here knows.
+
+    Attributes:
+        sample_ids: of N samples.
+        heads: head to its K label names.
+        values: head to float32 (N, K) logits.
+    """
+
+    sample_ids: Sequence[str]
+    heads: Mapping[str, Sequence[str]]
+    values: Mapping[str, npt.NDArray[np.float32]]
+
+    def logits(self, head: str, /) -> npt.NDArray[np.float32]:
+        """Return (N, K) logits of a head."""
+        return self.values[head]
+
+
+def require_zip(path: Path) -> None:
+    """Refuse a file name that the server wouldn't take, before anything slow.
+
+    Raises:
+        UsageError: It doesn't end in ``.zip``, or is a folder.
+    """
+    if path.suffix.lower() != ".zip" or path.is_dir():
+        raise UsageError(f"--submission {path}: the server takes a zip; give a name that ends in .zip.")
+
+
 def write_submission(
-    predictions: Predictions,
+    predictions: Scored,
     path: Path,
     *,
     class_ids: Mapping[str, Sequence[int]],
@@ -79,8 +123,7 @@ def write_submission(
             finite.
         EnvironmentProblem: The disk is full.
     """
-    if path.suffix.lower() != ".zip":
-        raise UsageError(f"--submission {path}: the server takes a zip; give a name that ends in .zip.")
+    require_zip(path)
     columns = {head: _place_scores(predictions, head, class_ids) for head in SIZES}
     if expected is not None:
         _compare_ids(predictions.sample_ids, expected)
@@ -114,9 +157,10 @@ def _write_parts(
         "sls_td": levels.data,
     }
     yield json.dumps(header)[:-1] + ', "results": {'
+    keys = {head: [str(number) for number in range(own.shape[1])] for head, own in columns.items()}
     for row, sample_id in enumerate(sample_ids):
         scores = {
-            head: {str(number): round(float(value), 6) for number, value in enumerate(own[row])}
+            head: dict(zip(keys[head], own[row].astype(np.float64).round(6).tolist(), strict=True))
             for head, own in columns.items()
         }
         yield f"{', ' if row else ''}{json.dumps(sample_id)}: {json.dumps(scores, allow_nan=False)}"
@@ -124,7 +168,7 @@ def _write_parts(
 
 
 def _place_scores(
-    predictions: Predictions, head: str, class_ids: Mapping[str, Sequence[int]]
+    predictions: Scored, head: str, class_ids: Mapping[str, Sequence[int]]
 ) -> npt.NDArray[np.float32]:
     """Return (N, 97) or (N, 300) logits in the order of the benchmark's ids."""
     if head not in predictions.heads:

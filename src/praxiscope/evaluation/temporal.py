@@ -21,8 +21,10 @@ from praxiscope.data.plan import plan_evaluation
 from praxiscope.errors import UsageError
 from praxiscope.evaluation.predict import answer_batch
 from praxiscope.models.runtime import Runtime
-from praxiscope.stats.bootstrap import bootstrap_means
+from praxiscope.stats.bootstrap import bootstrap_means, code_groups
+from praxiscope.stats.intervals import Interval, open_extreme
 from praxiscope.stats.joint import rank_joint, score_joint
+from praxiscope.stats.paired import paired_interval
 from praxiscope.stats.topk import compute_target_ranks
 from praxiscope.tensors import Heads
 
@@ -35,8 +37,8 @@ TEMPORAL_RULE = (
     "Temporal reliance: the same frames in another order, in fp32. Shuffled: a random order other than the "
     "true one, drawn for each clip; reversed: last to first; frozen: the middle frame in each place; halved: "
     "every second frame, each twice. Differences are in points of top-1 against the frames in order, paired "
-    "by sample, with the bootstrap's interval by group. A network whose logits change by less than "
-    f"{BLIND_BELOW:g} under shuffling and reversing is order-blind."
+    "by sample, with the bootstrap's interval by group (where all resamples agree, Bonett and Price's). A "
+    f"network whose logits change by less than {BLIND_BELOW:g} under shuffling and reversing is order-blind."
 )
 _FRAMES = -4  # axis of T in (..., T, C, H, W)
 
@@ -146,15 +148,23 @@ def score_temporal(
     figures = bootstrap_means({order: one["all"] for order, one in right.items()}, groups=groups, **plan)
     others = {order: one["all"] * 1.0 - base for order, one in right.items() if order != IN_ORDER}
     differences = bootstrap_means(others, groups=groups, **plan)
+    num_groups, level = int(code_groups(groups, len(base)).max()) + 1, plan["level"]
     told: list[dict[str, Any]] = []
     for order, each in logits.items():
         same = order == IN_ORDER
+        change = float(np.abs(each - logits[IN_ORDER]).max())
         told.append(
             {
                 "order": order,
-                "top1": vars(figures[order]),
-                "difference": None if same else vars(differences[order]),
-                "largest_change": None if same else float(np.abs(each - logits[IN_ORDER]).max()),
+                "top1": vars(open_extreme(figures[order], num_groups, level=level)),
+                "difference": None
+                if same
+                else vars(
+                    differences[order]
+                    if change < BLIND_BELOW
+                    else _open_difference(differences[order], num_groups, level)
+                ),
+                "largest_change": None if same else change,
                 "changed_answers": None
                 if same
                 else float((answers[order] != answers[IN_ORDER]).any(axis=1).mean()),
@@ -170,6 +180,15 @@ def score_temporal(
         "verdict": _tell_verdict({one["order"]: one for one in told}, blind=blind),
         "rule": TEMPORAL_RULE,
     }
+
+
+def _open_difference(found: Interval, num_groups: int, level: float) -> Interval:
+    """Give a difference on which all resamples agree Bonett and Price's interval over the groups."""
+    if found.low != found.high or num_groups < 2:
+        return found
+    loses, wins = max(-found.value, 0.0) * num_groups, max(found.value, 0.0) * num_groups
+    low, high = paired_interval(loses, wins, num_groups, level=level)
+    return Interval(value=found.value, low=min(float(low), found.value), high=max(float(high), found.value))
 
 
 def _tell_verdict(orders: Mapping[str, Mapping[str, Any]], *, blind: bool) -> str:

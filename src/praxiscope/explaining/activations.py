@@ -104,7 +104,7 @@ def collect_activations(
                     ImageActivations(
                         image=image,
                         logits=logits[row].float().cpu().numpy(),
-                        layers=tuple(_rank(use, kept[use.name][row], channels) for use in chosen),
+                        layers=tuple(rank_channels(use, kept[use.name][row], channels) for use in chosen),
                         backbone_end=None if end is None else end.name,
                     )
                 )
@@ -126,7 +126,8 @@ def _find_mapped(uses: Sequence[LayerUse], names: Sequence[str]) -> tuple[LayerU
     return tuple(use for use in uses if use.name in chosen)
 
 
-def _rank(use: LayerUse, maps_CHW: Tensor, count: int) -> LayerMaps:
+def rank_channels(use: LayerUse, maps_CHW: Tensor, count: int) -> LayerMaps:
+    """Return the ``count`` most active channels of a layer for one image."""
     activity = maps_CHW.abs().mean(dim=(1, 2))
     order = torch.argsort(activity, descending=True, stable=True)[:count]
     return LayerMaps(

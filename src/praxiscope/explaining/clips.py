@@ -1,4 +1,10 @@
-"""What a network looks at in a clip: maps of every frame, and how much each frame matters to the answer."""
+"""What a network looks at in a clip: maps of every frame, and how much each frame matters to the answer.
+
+A network of frames puts the frames of all clips into one batch, so a layer's output and its gradient are of
+single frames, while the score that is differentiated is the clip's. A video network's layers put out volumes
+(C, t, h, w): a channel's weight is the mean of its gradient over all of a volume, and the maps of its t steps
+are brought to the T frames by interpolation in time too.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +18,8 @@ import torch
 from torch import Tensor, nn
 
 from praxiscope.errors import Diverged, UsageError
+from praxiscope.explaining.activations import ImageActivations, LayerMaps, rank_channels
+from praxiscope.explaining.layers import choose_layers, find_backbone_end, find_layer
 from praxiscope.explaining.saliency.cam import (
     compute_eigencam,
     compute_gradcam,
@@ -21,8 +29,8 @@ from praxiscope.explaining.saliency.cam import (
 from praxiscope.explaining.saliency.catalog import Method, find_methods
 from praxiscope.explaining.saliency.target import find_target_use
 from praxiscope.explaining.subject import Subject, hold_still
-from praxiscope.models.layer_uses import LayerUse, list_layers
-from praxiscope.models.temporal import AttentionPool, TransformerPool
+from praxiscope.models.layer_uses import LayerUse, list_layers, watch_layers
+from praxiscope.models.temporal import AttentionPool, TemporalHead, TransformerPool
 
 CLIP_METHODS = ("gradcam", "gradcam++", "eigencam")
 """Methods that draw a map of each frame."""
@@ -80,9 +88,6 @@ def compute_clip_maps(
 ) -> ClipMaps:
     """Explain one logit of each clip, frame by frame.
 
-    A network of frames puts the frames of all clips into one batch, so a layer's output and its gradient are
-    those of single frames, while the score that is differentiated is the clip's.
-
     Args:
         subject: A network of clips.
         method: Of :data:`CLIP_METHODS`.
@@ -91,7 +96,7 @@ def compute_clip_maps(
         layer: The layer to look at; the usual one where None.
 
     Raises:
-        UsageError: Unknown method or layer, or a network whose layers mix frames (3D convolutions).
+        UsageError: Unknown method or layer, or a network without maps of frames.
         Diverged: A map holds NaN or infinity.
     """
     (chosen,) = find_clip_methods([method], subject)
@@ -105,11 +110,17 @@ def compute_clip_maps(
             f"{method} at '{use.name}' of {subject.label} gives NaN or infinity: its weights hold NaN, or "
             f"its precision ({subject.runtime.precision}) overflows; try float32."
         )
-    large = torch.nn.functional.interpolate(
-        coarse[:, None], size=clips.shape[2:4], mode="bilinear", align_corners=False
-    )
-    maps = large.reshape(*clips.shape[:4]).numpy()
-    return ClipMaps(maps=maps, method=method, layer=use.name)
+    steps = _count_steps(use)
+    if steps is None:
+        large = torch.nn.functional.interpolate(
+            coarse[:, None], size=clips.shape[2:4], mode="bilinear", align_corners=False
+        )
+    else:
+        volume = coarse.reshape(len(clips), 1, steps, -1, coarse.shape[-1])
+        large = torch.nn.functional.interpolate(
+            volume, size=clips.shape[1:4], mode="trilinear", align_corners=False
+        )
+    return ClipMaps(maps=large.reshape(*clips.shape[:4]).numpy(), method=method, layer=use.name)
 
 
 def find_clip_layer(subject: Subject, layer: str | None) -> LayerUse:
@@ -120,12 +131,82 @@ def find_clip_layer(subject: Subject, layer: str | None) -> LayerUse:
     """
     # Behind the backbone there is one vector a frame; T of them would be taken for a grid of patches.
     uses = tuple(use for use in list_layers(subject.module, subject.make_example()) if use.is_backbone)
-    if layer is None and not any(use.grid not in {None, (1, 1)} for use in uses):
+    if takes_frames(subject):
+        return find_target_use(subject, uses, layer)
+    volumes = [use for use in uses if _count_steps(use) is not None]
+    if not volumes:
         raise UsageError(
-            f"{subject.label}: the layers of {type(subject.module).__name__} join frames (3D convolutions), "
-            "so there are no maps of single frames. Which frames matter is still measured: --method none."
+            f"{subject.label}: no layer of {type(subject.module).__name__} puts out a map for each step of "
+            "time, so there are none to draw. Which frames matter is still measured: --method none."
         )
-    return find_target_use(subject, uses, layer)
+    use = volumes[-1] if layer is None else find_layer(uses, layer)
+    if _count_steps(use) is None:
+        raise UsageError(
+            f"'{layer}' puts out {use.shape} for a clip, which is no map for each step of time; choose a "
+            f"layer with one, as '{volumes[-1].name}'."
+        )
+    return use
+
+
+def describe_steps(subject: Subject, use: LayerUse) -> str | None:
+    """Return a warning where a layer has fewer steps of time than the clip has frames; else None."""
+    steps, frames = _count_steps(use), subject.num_frames
+    if steps is None or frames is None or steps >= frames:
+        return None
+    told = "all frames have the same map" if steps == 1 else "maps of neighbouring frames are interpolated"
+    return (
+        f"'{use.name}' has {steps} of {frames} steps in time: {told}, and shares of frames say little. "
+        "An earlier layer (--layer) has more; what is lost without each frame is measured in any case."
+    )
+
+
+def takes_frames(subject: Subject) -> bool:
+    """Whether a network looks at each frame by itself before it puts them together."""
+    return any(isinstance(part, TemporalHead) for part in subject.module.modules())
+
+
+def _count_steps(use: LayerUse) -> int | None:
+    """Return t of a layer that puts out volumes with a map for each step, None of others."""
+    if use.layout not in {"volume", "volume-last"}:
+        return None
+    steps, height, width = use.shape[1:] if use.layout == "volume" else use.shape[:3]
+    return steps if min(height, width) > 1 else None
+
+
+def collect_frame_activations(
+    subject: Subject, clip: npt.NDArray[np.uint8], place: int, *, channels: int = 16
+) -> ImageActivations | None:
+    """Return the activation maps of one frame of a clip; None of a video network, whose layers join frames.
+
+    Args:
+        subject: A network of clips.
+        clip: uint8 (T, S, S, 3).
+        place: Which frame, from 0.
+        channels: How many of each layer's channels are kept at most.
+    """
+    if not takes_frames(subject):
+        return None
+    uses = tuple(use for use in list_layers(subject.module, subject.make_example()) if use.is_backbone)
+    kept: list[LayerMaps] = []
+
+    def keep(use: LayerUse, output: Tensor) -> None:
+        kept.append(rank_channels(use, use.to_maps(output)[place].float().clone(), channels))
+
+    chosen = choose_layers(uses, subject.family)
+    with (
+        hold_still(subject.module),
+        torch.no_grad(),
+        watch_layers(subject.module, chosen, keep),
+        subject.runtime.autocast(),
+    ):
+        logits = subject.module(subject.prepare(clip[None]))
+    end = find_backbone_end(uses)
+    return ImageActivations(
+        image=clip[place],
+        logits=logits[0].float().cpu().numpy(),
+        layers=tuple(kept),
+        backbone_end=None if end is None else end.name,
+    )
 
 
 def _draw(subject: Subject, method: Method, batch: Tensor, goals: Tensor, use: LayerUse) -> Tensor:

@@ -230,7 +230,7 @@ def add_to_index(
         IntegrityError: The index that is there is damaged.
         EnvironmentProblem: The disk is full.
     """
-    with _locked(folder):
+    with lock_index(folder):
         found = read_index(folder)
         merged = {_key(one): one for one in found.entries}
         for entry in entries:
@@ -253,7 +253,8 @@ def add_to_index(
 
 
 @contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[None]:
+def lock_index(folder: Path) -> Iterator[None]:
+    """Hold what other programs that add to the index of a folder wait for."""
     with filelock.FileLock(folder / _LOCK, thread_local=False):
         yield
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from praxiscope.errors import Diverged, UsageError
 from praxiscope.explaining.subject import Subject, hold_still
 from praxiscope.models.state import find_classifier_prefixes
+from praxiscope.models.temporal import TemporalHead
 
 
 def compute_features(
@@ -19,12 +20,13 @@ def compute_features(
 
     Args:
         subject: The network.
-        images: uint8 (N, H, W, 3).
+        images: uint8 (N, H, W, 3), or clips (N, T, H, W, 3).
         batch_size: Images of a forward pass.
 
     Returns:
         Features, float32 (N, D): a map or a sequence of tokens in front of the head is averaged over its
-        places. Logits, float32 (N, K).
+        places; of clips what the head makes of all frames, in front of its last layer. Logits, float32
+        (N, K).
 
     Raises:
         UsageError: The network has no head that is told apart from the rest.
@@ -39,7 +41,10 @@ def compute_features(
     def take(_head: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         taken.append(_pool(inputs[0]).float().cpu())
 
-    handle = subject.module.get_submodule(prefixes[0]).register_forward_pre_hook(take)
+    head = subject.module.get_submodule(prefixes[0])
+    if isinstance(head, TemporalHead):  # before it there are T vectors, behind its pooling one
+        head = head.get_submodule("fc")
+    handle = head.register_forward_pre_hook(take)
     try:
         with hold_still(subject.module), torch.no_grad(), subject.runtime.autocast():
             for start in range(0, len(images), batch_size):

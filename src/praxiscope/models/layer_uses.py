@@ -16,7 +16,7 @@ from praxiscope.models.split import evaluating
 from praxiscope.models.state import find_classifier_prefixes, is_under
 
 Kind = Literal["conv", "linear", "act", "norm", "pool", "embed", "attention", "block", "other"]
-Layout = Literal["map", "map-last", "tokens", "vector", "other"]
+Layout = Literal["map", "map-last", "volume", "volume-last", "tokens", "vector", "other"]
 
 # They pass on what they are given, in evaluation at least: no layers to look at.
 _PASSING = ("Identity", "Dropout", "DropPath", "Flatten", "LayerScale")
@@ -43,7 +43,8 @@ class LayerUse:
     shape: tuple[int, ...]
     """Of the output for one image, as the network has it."""
     layout: Layout
-    """``map`` (C, h, w), ``map-last`` (h, w, C), ``tokens`` (T, C), ``vector`` (C,), or ``other``."""
+    """``map`` (C, h, w), ``map-last`` (h, w, C), ``tokens`` (T, C), ``vector`` (C,), of video networks
+    ``volume`` (C, t, h, w) and ``volume-last`` (t, h, w, C), or ``other``."""
     grid: tuple[int, int] | None
     """(h, w) of a map, or of the patches that tokens stand for; None for vectors."""
     prefix_tokens: int
@@ -56,22 +57,26 @@ class LayerUse:
     @property
     def channels(self) -> int:
         """C: channels of a map, features of a token or of a vector."""
-        return self.shape[0] if self.layout in {"map", "vector"} else self.shape[-1]
+        return self.shape[0] if self.layout in {"map", "volume", "vector"} else self.shape[-1]
 
     def to_units(self, output: Tensor) -> Tensor:
         """Return an output of this layer as (N, C, P): P positions of each unit, a class token's included."""
         if self.layout == "vector":
             return output.unsqueeze(-1)
-        if self.layout in {"tokens", "map-last", "other"}:  # the last axis, as ``channels`` counts it
-            return output.flatten(1, -2).transpose(1, 2)
-        return output.flatten(2)
+        if self.layout in {"map", "volume"}:
+            return output.flatten(2)
+        return output.flatten(1, -2).transpose(1, 2)  # the last axis, as ``channels`` counts it
 
     def to_maps(self, output: Tensor) -> Tensor:
         """Return an output of this layer as (N, C, h, w); what isn't a patch token is left out.
 
+        Of a volume the steps of time stand below each other, (N, C, t x h, w).
+
         Raises:
             ValueError: The layer has no grid; look at ``grid`` first.
         """
+        if self.layout in {"volume", "volume-last"}:
+            return (output if self.layout == "volume" else output.movedim(-1, 1)).flatten(2, 3)
         if self.grid is None:
             raise ValueError(f"'{self.name}' puts out {self.shape}, which is no map")
         if self.layout == "tokens":
@@ -217,9 +222,11 @@ def _describe_shape(shape: tuple[int, ...], prefix: int | None) -> tuple[Layout,
     if len(shape) == 2:
         tokens = _find_grid(shape[0], prefix)
         return "tokens", *tokens
+    # Evaluation crops are square, so equal sides tell (h, w, C) of a Swin from (C, h, w) of a CNN.
+    if len(shape) == 4:
+        return ("volume-last" if shape[1] == shape[2] != shape[3] else "volume"), None, 0
     if len(shape) != 3:
         return "other", None, 0
-    # Evaluation crops are square, so equal sides tell (h, w, C) of a Swin from (C, h, w) of a CNN.
     if shape[0] == shape[1] != shape[2]:
         return "map-last", (shape[0], shape[1]), 0
     return "map", (shape[1], shape[2]), 0

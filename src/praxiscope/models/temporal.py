@@ -8,7 +8,8 @@ clips as one batch, (B x T, C, H, W); the head puts each clip's T features toget
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import Literal
+from functools import partial
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -167,7 +168,17 @@ def add_temporal_head(
         classifier.in_features, num_classes, kind=kind, num_frames=num_frames, drop_rate=drop_rate
     )
     module.set_submodule(prefixes[0], head, strict=True)
+    _spare_places(module, prefixes[0], head)
     module.register_forward_pre_hook(_flatten_frames)
+
+
+def _spare_places(module: nn.Module, prefix: str, head: TemporalHead) -> None:
+    """Leave the head's learned places and token out of weight decay, as timm does those of images."""
+    network = cast("Any", module)
+    spared: set[str] = set(network.no_weight_decay()) if hasattr(module, "no_weight_decay") else set()
+    places = {"pool.place", "pool.token"}
+    spared |= {f"{prefix}.{name}" for name, _ in head.named_parameters() if name in places}
+    network.no_weight_decay = partial(set, spared)
 
 
 def find_num_frames(module: nn.Module) -> int | None:

@@ -36,6 +36,9 @@ _SWIN: _Matcher = {
 }
 _S3D: _Matcher = {"stem": r"^features\.0\.", "blocks": r"^features\.(\d+)"}
 
+# Tables of places and the class token: torchvision trained them without weight decay, as timm does.
+_UNDECAYED = ("pos_encoding.", "rel_pos_", "relative_position_bias_table")
+
 # Prefix of the name, its classifier, its layers in order.
 _KINDS: tuple[tuple[str, str, _Matcher], ...] = (
     ("s3d", "classifier.1", _S3D),
@@ -55,7 +58,7 @@ def build_video_network(card: ModelCard, section: ModelSection, *, num_classes: 
 
     Returns:
         A network that takes (B, T, C, H, W) and gives (B, K), with what timm's networks say of themselves:
-        ``pretrained_cfg``, ``num_classes``, ``group_matcher``.
+        ``pretrained_cfg``, ``num_classes``, ``group_matcher``, ``no_weight_decay``.
 
     Raises:
         UsageError: A key doesn't apply, or there are too few frames or pixels.
@@ -72,6 +75,9 @@ def build_video_network(card: ModelCard, section: ModelSection, *, num_classes: 
     network.num_classes = num_classes
     network.clip_frames = section.num_frames or card.num_frames
     network.group_matcher = partial(_match_groups, matcher)
+    network.no_weight_decay = partial(
+        set, [name for name, _ in module.named_parameters() if any(part in name for part in _UNDECAYED)]
+    )
     module.register_forward_pre_hook(_put_channels_first)
     return module
 

@@ -1,7 +1,7 @@
 """The video networks of torchvision: one card each, as their Kinetics-400 weights want to be fed.
 
 Published crops keep 7/8 of a resized frame. torchvision stretches the frames of the 112-px networks to
-171 x 128 first; here the aspect ratio is kept, as everywhere.
+171 x 128 and those of S3D to 256 x 256 first; here the aspect ratio is kept, as everywhere.
 """
 
 from __future__ import annotations

@@ -6,8 +6,7 @@ import functools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
-from praxiscope.data.clips.frames import list_frames
-from praxiscope.data.clips.probe import probe_video
+from praxiscope.data.clips.probe import survey_video
 from praxiscope.data.clips.spans import Span
 from praxiscope.data.clips.views import ClipRule, Views, crop_frame, read_views, stack_views
 from praxiscope.data.images import DEFAULT_MAX_PIXELS
@@ -30,6 +29,7 @@ class Clip:
         size: (width, height) in pixels, upright; of a whole video known once it is read.
         views: what the network is fed, of a window; None of a whole video until it is read.
         shown: a camera's frames since the window before, where a film is made of them.
+        broken: why its video ends before its end, of a whole one; windows say so by themselves.
         windowing: how its video was cut into windows; None where it is all of it.
         max_pixels: cap on width x height.
     """
@@ -41,6 +41,7 @@ class Clip:
     size: tuple[int, int] = (0, 0)
     views: Views | None = None
     shown: tuple[Frame, ...] = ()
+    broken: str | None = None
     windowing: Windowing | None = None
     max_pixels: int = DEFAULT_MAX_PIXELS
 
@@ -53,15 +54,12 @@ class Clip:
         if self.views is not None:
             return self
         path = self.item.path
-        if self.item.kind == "frames":
-            count, rate = len(list_frames(path)), None
-        else:
-            count, rate = probe_video(path)
+        count, rate, broken = survey_video(path)
         span = Span(first=0, count=count)
         views, size = read_views(path, span, rule, transform, max_pixels=self.max_pixels)
         end_s = count / rate if rate else None
         start_s = None if end_s is None else 0.0
-        return replace(self, span=span, views=views, size=size, start_s=start_s, end_s=end_s)
+        return replace(self, span=span, views=views, size=size, start_s=start_s, end_s=end_s, broken=broken)
 
     @property
     def whole(self) -> bool:

@@ -199,9 +199,14 @@ def _finish(predictor: Predictor, batch: list[_Waiting | Failure]) -> Iterator[P
             continue
         picture, future = entry
         try:
-            ready.append(future.result())
+            crop = future.result()
         except ImageUnreadable as problem:
             ready.append(Failure(item=picture.item, reason=problem.reason))
+            continue
+        ready.append(crop)
+        if isinstance(crop.sample, Clip) and crop.sample.broken and crop.sample.span:
+            broken, frames = crop.sample.broken, crop.sample.span.count
+            ready.append(Failure(item=picture.item, reason=broken, frames=frames))
     readable = [result for result in ready if not isinstance(result, Failure)]
     answered = iter(_ask(predictor, readable) if readable else ())
     for result in ready:

@@ -254,7 +254,7 @@ def plot_temporal(orders: Sequence[Mapping[str, Any]]) -> Figure:
         axes.plot([value], [place], marker, color=color)
         axes.annotate(
             f"{value:.1f} %", (value, place), xytext=(0, 8), textcoords="offset points",
-            ha="center", fontsize=8, color=INK,
+            ha="center", fontsize=8, color=INK, bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.8},
         )  # fmt: skip
     axes.set_yticks(range(len(orders)), [one["order"] for one in orders], fontsize=9)
     axes.set_ylim(len(orders) - 0.4, -0.7)

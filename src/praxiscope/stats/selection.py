@@ -32,10 +32,18 @@ def expected_maximum(count: int) -> float:
 
 
 def standard_error(share: float, count: int) -> float:
-    """Return the standard error of a share of so many independent samples, in [0, 0.5].
+    """Return the standard error of a share of so many independent samples, in (0, 0.5].
+
+    Two right and two wrong answers are added (Agresti and Coull 1998, https://doi.org/10.2307/2685469): the
+    plain formula gives 0 where all answers are right, as if nothing could be better by luck.
 
     Args:
         share: in [0, 1].
         count: N, at least 1.
+
+    >>> round(standard_error(0.8, 400), 4), round(standard_error(1.0, 20), 4)
+    (0.02, 0.0564)
     """
-    return math.sqrt(max(0.0, share * (1.0 - share)) / count)
+    total = count + 4
+    smoothed = (share * count + 2) / total
+    return math.sqrt(smoothed * (1.0 - smoothed) / total)

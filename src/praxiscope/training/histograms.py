@@ -16,7 +16,7 @@ from praxiscope.data.plan import BatchPlan
 from praxiscope.models.layer_statistics import LayerReport, measure_layers
 from praxiscope.models.runtime import Runtime
 from praxiscope.models.state import unwrap_module
-from praxiscope.training.loop import Row
+from praxiscope.training.job import Row
 
 NUM_IMAGES = 32
 """Validation images that layers are measured on, at even distances in the split."""

@@ -41,7 +41,7 @@ from praxiscope.training.feature_report import FeaturesReport
 from praxiscope.training.features import open_features
 from praxiscope.training.heads import build_heads_loss, check_monitor, weigh_heads
 from praxiscope.training.histograms import log_with_layers
-from praxiscope.training.loop import Job, Row
+from praxiscope.training.job import Job, Row
 from praxiscope.training.optim import build_optimizer, list_parameter_names
 from praxiscope.training.parallel import choose_sync, copy_on_ranks, join_batch_norm, require_parallel
 from praxiscope.training.source import Source, SourceParts, open_images

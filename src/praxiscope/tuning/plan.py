@@ -72,8 +72,15 @@ class StudyPlan:
         return cls(**{**fields, "recipe": recipe, "space": space})
 
 
-def check_sampler(word: str, space: Space) -> Sampler:
-    """Return a sampler's name.
+def check_sampler(word: str, space: Space, trials: int | None) -> Sampler:
+    """Return a sampler's name: ``grid`` where there are no more combinations than trials.
+
+    Other samplers would propose some of them again, and a training with the same seed gives the same figure.
+
+    Args:
+        word: as given.
+        space: what is searched.
+        trials: as given.
 
     Raises:
         UsageError: there is no such sampler, or the space is endless and the sampler ``grid``.
@@ -82,7 +89,8 @@ def check_sampler(word: str, space: Space) -> Sampler:
     if word == "grid":
         for each in space:
             each.list_values()
-    return cast("Sampler", word)
+    count = count_combinations(space)
+    return "grid" if count is not None and count <= (trials or DEFAULT_TRIALS) else cast("Sampler", word)
 
 
 def check_pruner(word: str) -> Pruner:
@@ -104,7 +112,7 @@ def settle_trials(asked: int | None, sampler: Sampler, space: Space) -> int:
     if asked is not None and asked < 1:
         raise UsageError(f"--trials is {asked}; it must be 1 or more.")
     if sampler != "grid":
-        return asked or 20
+        return asked or DEFAULT_TRIALS
     count = count_combinations(space)
     assert count is not None  # check_sampler refused endless spaces
     if asked is None and count > MAX_GRID:
@@ -115,6 +123,8 @@ def settle_trials(asked: int | None, sampler: Sampler, space: Space) -> int:
     return min(asked or count, count)
 
 
+DEFAULT_TRIALS = 20
+"""Trials where nobody says how many."""
 MAX_GRID = 1000
 """Combinations that a grid goes through without being told how many."""
 

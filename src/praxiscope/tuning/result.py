@@ -27,6 +27,8 @@ def build_result(plan: StudyPlan, study: Study, *, num_val: int | None) -> dict[
     """
     trials = [_describe_trial(plan, trial) for trial in study.trials if trial.state.name != "WAITING"]
     done = [trial for trial in trials if trial["state"] == "complete"]
+    # A pruned trial had its chance to be the best as well.
+    tried = sum(trial["state"] in {"complete", "pruned"} for trial in trials)
     choose = max if plan.mode == "max" else min
     best = choose(done, key=lambda trial: trial["value"]) if done else None  # the earliest of equals
     importance = study.compute_importance()
@@ -48,7 +50,7 @@ def build_result(plan: StudyPlan, study: Study, *, num_val: int | None) -> dict[
         "best": None if best is None else best["number"],
         "importance": importance if isinstance(importance, dict) else None,
         "importance_note": importance if isinstance(importance, str) else IMPORTANCE_RULE,
-        "selection": describe_selection(plan, best, len(done), num_val),
+        "selection": describe_selection(plan, best, tried, num_val),
     }
 
 
@@ -83,7 +85,14 @@ def _describe_trial(plan: StudyPlan, trial: Any) -> dict[str, Any]:
 def describe_selection(
     plan: StudyPlan, best: Mapping[str, Any] | None, count: int, num_val: int | None
 ) -> dict[str, Any]:
-    """Return by how much the best trial's figure may flatter it, and a sentence that says so."""
+    """Return by how much the best trial's figure may flatter it, and a sentence that says so.
+
+    Args:
+        plan: what was asked for.
+        best: the best finished trial.
+        count: trials that it was chosen from, pruned ones included.
+        num_val: validation samples.
+    """
     advice = (
         "Train best.yaml from several seeds that had no part in choosing, and read the test split once, at "
         "the end."
@@ -102,7 +111,7 @@ def describe_selection(
     sentence = (
         f"{start}: {num_val:,} validation samples give a share of {100 * best['value']:.1f} % a standard "
         f"error of {100 * error:.1f} points, and were all {count} equally good, the luckiest would still "
-        f"look about {100 * optimism:.1f} points better than it is (less as far as trials err on the same "
-        f"samples). {advice}"
+        f"look about {100 * optimism:.1f} points better than it is: less as far as trials err on the same "
+        f"samples, more as each counts with its best epoch. {advice}"
     )
     return {"optimism": optimism, "standard_error": error, "sentence": sentence}

@@ -74,7 +74,7 @@ class Trainings:
         return self._count_costs(self._recipes[contestant], follower)
 
     def _build_calibration(self, recipe: Recipe) -> Recipe:
-        classes = len(self._manifest.heads["action"])
+        classes = max(map(len, self._manifest.heads.values()))
         per_class = math.ceil(_CALIBRATION_BATCHES * recipe.train.batch_size / classes)
         asked = recipe.data.train_per_class
         return _change(

@@ -159,7 +159,10 @@ def _check_networks(networks: list[Network], pairs: tuple[Pair, ...]) -> None:
     """Compare the weights that predicted with those that will be run."""
     for network in networks:
         if network.clip is not None:
-            raise UsageError(f"{network.source} is a run on clips; a cascade is of two runs on images.")
+            raise UsageError(
+                f"{network.source} is a run on clips; a cascade is of two runs on images. Average runs on clips "
+                "with 'praxiscope fuse', or weigh their costs with 'praxiscope compare --costs'."
+            )
     for pair in pairs:
         for network, table in zip(networks, (pair.small, pair.large), strict=True):
             if table.info.weights_sha256 != network.weights_sha256:

@@ -18,6 +18,7 @@ from praxiscope.comparison.files import (
     format_per_class_csv,
 )
 from praxiscope.comparison.headline import Plan
+from praxiscope.comparison.phases import add_phases, check_target
 from praxiscope.comparison.rare import merge_rare_labels
 from praxiscope.comparison.result import ComparisonResult
 from praxiscope.comparison.tables import CountTable
@@ -41,6 +42,7 @@ def compare(  # noqa: PLR0913 - one parameter a flag
     resamples: int = RESAMPLES,
     seed: int = 0,
     costs: Path | str | None = None,
+    target: float | None = None,
     common: bool = False,
     separate: bool = False,
     runs: Path | str = "runs",
@@ -59,6 +61,7 @@ def compare(  # noqa: PLR0913 - one parameter a flag
         resamples: Of the bootstrap.
         seed: Of the bootstrap; the same seed gives the same intervals.
         costs: A ``profile.json`` whose costs the page shows beside the accuracies.
+        target: Top-1 accuracy to reach, in (0, 1]; each contestant is told whether it does.
         common: Compare on the samples that all have, instead of refusing where they differ.
         separate: Keep runs of one recipe apart.
         runs: Folder of all runs.
@@ -71,12 +74,13 @@ def compare(  # noqa: PLR0913 - one parameter a flag
     """
     if resamples < 1:
         raise UsageError(f"--resamples {resamples}: must be at least 1.")
+    check_target(target)
     contestants = read_contestants(
         sources, split=split, head=head, labels=labels, separate=separate, root=Path(runs)
     )
     profile = None if costs is None else _read_costs(Path(costs))
     plan = Plan(resamples=resamples, seed=seed)
-    texts = {}
+    texts, aligned = {}, None
     if any(isinstance(table, CountTable) for each in contestants for table in each.members):
         result = compare_counts(contestants, plan)
     else:
@@ -85,6 +89,7 @@ def compare(  # noqa: PLR0913 - one parameter a flag
         texts["disagreements.csv"] = format_disagreements_csv(aligned)
         apart = [] if separate else explain_apart(contestants)
         result = replace(result, notes=(*result.notes, *apart))
+    result = add_phases(result, contestants, aligned=aligned, target=target, plan=plan)
     result = replace(result, costs=profile)
     content = result.to_dict()
     texts["headline.csv"] = format_headline_csv(content)

@@ -31,11 +31,12 @@ from praxiscope.reporting.debugging import write_checks
 from praxiscope.runs.find import find_run
 from praxiscope.tensors import Batch
 from praxiscope.training.heads import build_heads_loss, check_monitor, weigh_heads
-from praxiscope.training.loop import Job, take_step
+from praxiscope.training.job import Job
 from praxiscope.training.losses import Loss
 from praxiscope.training.optim import build_optimizer, require_optimizer
 from praxiscope.training.schedule import compute_lr
 from praxiscope.training.state import TrainState
+from praxiscope.training.steps import take_step
 from praxiscope.training.watch import Silent, Watcher
 from praxiscope.workflows.train import settle_frames
 

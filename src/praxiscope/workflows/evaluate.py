@@ -30,7 +30,7 @@ from praxiscope.evaluation.predictions import (
     write_predictions,
 )
 from praxiscope.evaluation.scores import compute_metrics, without_nan
-from praxiscope.evaluation.submission import SupervisionLevels, write_submission
+from praxiscope.evaluation.submission import SupervisionLevels, require_zip, write_submission
 from praxiscope.evaluation.temporal import compute_ordered_logits, require_order, score_temporal
 from praxiscope.evaluation.text import format_test_report, write_per_class_csvs, write_test_report
 from praxiscope.models.build import BuiltModel, rebuild_model
@@ -115,6 +115,8 @@ def evaluate(  # noqa: PLR0913 - one parameter a flag
     if temporal:
         require_order(recipe.model.num_frames if manifest.holds_clips else None)
     grouping = None if groups is None else _read_grouping(Path(groups), manifest, head)
+    if submission is not None:
+        require_zip(Path(submission))
     class_ids = None if submission is None else find_class_ids(moved)
     tune_allocator()
     with open_world(recipe.train.distributed_timeout_s) as world:
@@ -171,10 +173,16 @@ def load_best_epoch(
 
     Raises:
         IntegrityError: no checkpoint, or none sound.
+        UsageError: it is a late fusion, which has no network.
     """
     checkpoint, rejected = best_checkpoint(run.checkpoints, only=())
     for each in rejected:
         watch.note(f"Checkpoint {each.name} is passed over: {each.reason}")
+    if checkpoint is None and "fusion" in run.read_run_json():
+        raise UsageError(
+            f"{run.path} is a late fusion: it holds averaged predictions and no network. Fuse other splits "
+            "with praxiscope fuse, or name one of its members."
+        )
     if checkpoint is None:
         raise IntegrityError(f"{run.path} holds no checkpoint yet; train it first (--resume goes on).")
     group = "ema" if "ema" in checkpoint.sha256 else "model"

@@ -10,13 +10,14 @@ from pathlib import Path
 from praxiscope.data.images import ImageUnreadable
 from praxiscope.data.manifest import quantify
 from praxiscope.errors import DataError, EnvironmentProblem, UsageError
+from praxiscope.explaining.clip_index import ClipEntry
 from praxiscope.explaining.index import Entry
-from praxiscope.reporting.explanations.clips import ClipEntry
 from praxiscope.reporting.explanations.page import build_explain_pages
 from praxiscope.runs.find import find_run
 from praxiscope.runs.rundir import RunDir
 from praxiscope.training.watch import Silent, Watcher
-from praxiscope.workflows.explain_clips import ClipWish, explain_clips
+from praxiscope.workflows.explain_clip_choice import ClipWish
+from praxiscope.workflows.explain_clips import explain_clips
 from praxiscope.workflows.explain_features import open_library
 from praxiscope.workflows.explain_network import (
     draw_embedding,
@@ -133,6 +134,7 @@ def explain(  # noqa: C901, PLR0913 - one parameter a flag, and a step for most 
         asked = {"embedding": embedding, "histograms": histograms, "measure": measure, "reliance": reliance}
         _refuse_on_clips(asked, layers)
         wish = _wish_clips(samples, (random, failures), methods, layers, seed)
+        wish = replace(wish, nearest=nearest, activations=activations)
         return _explain_clips(explained, wish, output, watch)
     looks = choose_looks(explained, methods, layers, watch)
     if reliance or masks is not None:

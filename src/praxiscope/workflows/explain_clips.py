@@ -9,84 +9,62 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from PIL import Image
 
 from praxiscope.data.clips.crops import count_views
-from praxiscope.data.clips.probe import probe_video
+from praxiscope.data.clips.probe import survey_video
 from praxiscope.data.clips.spans import Span
 from praxiscope.data.clips.views import ClipRule, read_views
 from praxiscope.data.images import ImageUnreadable
 from praxiscope.data.manifest import quantify
-from praxiscope.errors import DataError, UsageError, did_you_mean
+from praxiscope.errors import DataError, UsageError
+from praxiscope.explaining.clip_index import ClipEntry, add_to_clip_index
 from praxiscope.explaining.clips import (
+    collect_frame_activations,
     compute_clip_maps,
+    describe_steps,
     find_clip_layer,
     find_clip_methods,
     measure_frames,
     read_attention,
+    takes_frames,
 )
-from praxiscope.explaining.index import Reason, clean_name, name_folder
-from praxiscope.reporting.explanations.clips import ClipEntry, ClipPicture, build_clip_page, plot_clip
+from praxiscope.explaining.index import FigureFile, Neighbour, clean_name, name_folder
+from praxiscope.explaining.kernels import collect_kernels, list_convolutions
+from praxiscope.reporting.explanations.activations import plot_activations
+from praxiscope.reporting.explanations.clips import ClipPicture, build_clip_page, plot_clip
+from praxiscope.reporting.explanations.kernels import plot_kernels
 from praxiscope.runs import atomic
 from praxiscope.stats.calibration import compute_log_softmax
 from praxiscope.tensors import Heads
 from praxiscope.training.watch import Watcher
+from praxiscope.workflows.explain_clip_choice import ChosenClip, ClipWish, choose_clips
+from praxiscope.workflows.explain_features import Library, open_library
 from praxiscope.workflows.explain_samples import write_figure
-from praxiscope.workflows.explain_subjects import Explained, read_own_predictions
-from praxiscope.workflows.networks import build_clip_rule
+from praxiscope.workflows.explain_subjects import Explained
 
-INDEX = "clips.json"
 NO_MAPS = "none"
 """Name of the method that draws no maps: which frames matter is measured all the same."""
+MAX_DRAWN = 12
+"""Of more clips, only these many get figures of their activations: they take seconds each."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class ChosenClip:
-    """A clip to explain.
+class _Plan:
+    """What is done with each clip."""
 
-    Attributes:
-        sample_id: of the manifest; of a clip from elsewhere its path.
-        source: its video or folder of frames.
-        span: where it lies there; None for all of it.
-        true: label of each head; empty where it has none.
-        split: of the manifest; None of a clip from elsewhere.
-        reason: why it was chosen.
-    """
-
-    sample_id: str
-    source: Path
-    span: Span | None
-    true: dict[str, str]
-    split: str | None
-    reason: Reason
-
-
-@dataclass(frozen=True, kw_only=True)
-class ClipWish:
-    """What is asked for.
-
-    Attributes:
-        names: sample ids, videos, folders of frames.
-        random: so many samples of the split.
-        failures: so many of the most confident failures.
-        methods: names; Grad-CAM where None; ``none`` for no maps.
-        layer: to look at; the usual one where None.
-        seed: of the random draw.
-        default: nothing was asked for: failures are left out where they aren't known.
-    """
-
-    names: tuple[str, ...]
-    random: int
-    failures: int
-    methods: tuple[str, ...] | None
+    rule: ClipRule
+    methods: tuple[str, ...]
     layer: str | None
-    seed: int
-    default: bool = False
+    library: Library | None
+    folder: Path
+    watch: Watcher
 
 
 def explain_clips(
     explained: Explained, wish: ClipWish, folder: Path, watch: Watcher
 ) -> tuple[Path, tuple[ClipEntry, ...], tuple[tuple[str, str], ...]]:
-    """Explain clips of a run, write figures, ``clips.json`` and a page.
+    """Explain clips of a run, write figures, ``clips.json`` and a page; what was explained before stays.
 
     Returns:
         The page, the entries, and (clip, reason) of what couldn't be read.
@@ -94,148 +72,108 @@ def explain_clips(
     Raises:
         UsageError: No such sample, method or layer.
         DataError: No clip could be read, or failures are asked for where none are known.
+        IntegrityError: The ``clips.json`` that is there is damaged.
     """
-    rule = build_clip_rule(explained.recipe, explained.manifest)
+    rule = explained.clip_rule
     assert rule is not None
-    methods = _choose_methods(explained, wish)
+    methods = _choose_methods(explained, wish, watch)
     chosen = choose_clips(explained, wish, watch)
+    library = open_library(explained, folder, wish.nearest, watch) if wish.nearest and chosen else None
+    plan = _Plan(
+        rule=rule, methods=methods, layer=wish.layer, library=library, folder=folder, watch=watch
+    )
+    about: dict[str, Any] = {
+        "model": explained.subject.label,
+        "epoch": explained.epoch,
+        "num_frames": rule.num_frames,
+        "views": count_views(rule.section),
+    }
+    figures = _draw_kernels(explained, folder, watch) if wish.activations else []
+    index = add_to_clip_index(folder, figures=figures, about=about)
     entries: list[ClipEntry] = []
     skipped: list[tuple[str, str]] = []
     for done, one in enumerate(chosen):
         try:
-            entries.append(_explain_clip(explained, one, rule, methods, wish.layer, folder))
+            entry = _explain_clip(explained, one, plan, draw=wish.activations and len(entries) < MAX_DRAWN)
         except ImageUnreadable as problem:
             skipped.append((one.sample_id, problem.reason))
             watch.note(f"Skipped: {one.sample_id}: {problem.reason}")
+        else:
+            entries.append(entry)
+            index = add_to_clip_index(folder, entries=[entry], about=about)
         watch.phase("explaining", done + 1, len(chosen))
     if chosen and not entries:
         name, reason = skipped[0]
         raise DataError(
             f"None of {quantify(len(skipped), 'clip')} could be read, for example {name}: {reason}."
+            + (" If the data folder has moved, pass --data." if any(one.split for one in chosen) else "")
         )
-    about: dict[str, Any] = {
-        "model": explained.subject.label,
-        "epoch": explained.epoch,
-        "weights_sha256": explained.weights_sha256,
-        "num_frames": rule.num_frames,
-        "views": count_views(rule.section),
-    }
-    atomic.write_json(
-        folder / INDEX, {"schema": 1, "about": about, "entries": [entry.to_dict() for entry in entries]}
-    )
-    return build_clip_page(folder, about, entries), tuple(entries), tuple(skipped)
+    if wish.activations and len(entries) > MAX_DRAWN:
+        watch.note(f"Activations are drawn of the first {MAX_DRAWN} of {len(entries)} clips.")
+    return build_clip_page(folder, index), tuple(entries), tuple(skipped)
 
 
-def _choose_methods(explained: Explained, wish: ClipWish) -> tuple[str, ...]:
+def _choose_methods(explained: Explained, wish: ClipWish, watch: Watcher) -> tuple[str, ...]:
     if wish.methods == (NO_MAPS,):
         if wish.layer is not None:
             raise UsageError(
                 f"--layer {wish.layer}: --method {NO_MAPS} draws no maps; leave one of them out."
             )
         return ()
-    find_clip_layer(explained.subject, wish.layer)
-    return tuple(
-        method.name for method in find_clip_methods(list(wish.methods or ()) or None, explained.subject)
-    )
+    subject = explained.subject
+    methods = find_clip_methods(list(wish.methods or ()) or None, subject)
+    told = describe_steps(subject, find_clip_layer(subject, wish.layer))
+    if told is not None:
+        watch.note(told)
+    return tuple(method.name for method in methods)
 
 
-def choose_clips(explained: Explained, wish: ClipWish, watch: Watcher) -> list[ChosenClip]:
-    """Return the clips to explain: those named, failures, then random ones; each once."""
-    rows = {row["sample_id"]: row for row in explained.manifest.table.to_pylist()}
-    chosen = [_choose_named(explained, rows, name) for name in dict.fromkeys(wish.names)]
-    taken = {one.sample_id for one in chosen}
-    if wish.failures:
-        try:
-            wrong = [name for name in rank_failures(explained) if name not in taken][: wish.failures]
-        except DataError as problem:
-            if not wish.default:
-                raise
-            watch.note(f"No failures shown: {problem}")
-            wrong = []
-        if len(wrong) < wish.failures:
-            found = quantify(len(wrong), "failure")
-            watch.note(f"Only {found} of {wish.failures} asked for: there are no more.")
-        chosen += [_choose_row(explained, rows[name], "failure") for name in wrong]
-        taken |= set(wrong)
-    ids = explained.samples.sample_ids
-    order = np.random.default_rng(wish.seed).permutation(len(ids)).tolist()
-    drawn = [ids[row] for row in order if ids[row] not in taken][: wish.random]
-    return chosen + [_choose_row(explained, rows[name], "random") for name in drawn]
-
-
-def rank_failures(explained: Explained) -> list[str]:
-    """Return ids of samples of which a head's answer is wrong, the most confident answers first.
-
-    Raises:
-        DataError: There are no predictions of these weights on the split.
-    """
-    predictions = read_own_predictions(explained)
-    confidence, wrong = np.zeros(len(predictions)), np.zeros(len(predictions), bool)
-    for head in predictions.heads:
-        confidence += compute_log_softmax(predictions.logits(head)).max(axis=1)
-        wrong |= predictions.preds(head) != predictions.targets(head)
-    ranked = np.argsort(-confidence, kind="stable")
-    known = set(explained.samples.sample_ids)
-    ids = predictions.sample_ids
-    return [ids[row] for row in ranked.tolist() if wrong[row] and ids[row] in known]
-
-
-def _choose_named(explained: Explained, rows: dict[str, dict[str, Any]], name: str) -> ChosenClip:
-    if name in rows:
-        return _choose_row(explained, rows[name], "named")
-    path = Path(name).expanduser()
-    if not path.exists():
-        raise UsageError(
-            f"'{name}' is neither a sample of the run ({quantify(len(rows), 'id')}, such as "
-            f"'{next(iter(rows))}') nor a video or a folder of frames.{did_you_mean(name, list(rows))}"
+def _draw_kernels(explained: Explained, folder: Path, watch: Watcher) -> list[FigureFile]:
+    """Draw kernels of the backbone, and say what isn't drawn of this network."""
+    subject = explained.subject
+    if not takes_frames(subject):
+        watch.note(
+            f"No activations and kernels: the layers of {type(subject.module).__name__} join frames, and "
+            "what they hold isn't drawn yet."
         )
-    return ChosenClip(
-        sample_id=str(path.resolve()), source=path, span=None, true={}, split=None, reason="named"
-    )
+        return []
+    if not list_convolutions(subject.module):
+        watch.note(f"No kernels: {type(subject.module).__name__} has no 2D convolution.")
+        return []
+    figure = FigureFile(kind="kernels", title="Kernels", file=f"epoch{explained.epoch:02d}-kernels.png")
+    write_figure(plot_kernels(collect_kernels(subject.module)), folder / figure.file)
+    return [figure]
 
 
-def _choose_row(explained: Explained, row: dict[str, Any], reason: Reason) -> ChosenClip:
-    return ChosenClip(
-        sample_id=row["sample_id"],
-        source=explained.manifest.root / row["path"],
-        span=Span(first=row["first_frame"], count=row["num_frames"]),
-        true={head: row[head] for head in explained.manifest.heads},
-        split=row["split"],
-        reason=reason,
-    )
-
-
-def _explain_clip(
-    explained: Explained,
-    one: ChosenClip,
-    rule: ClipRule,
-    methods: Sequence[str],
-    layer: str | None,
-    folder: Path,
-) -> ClipEntry:
-    span = one.span or _measure_span(one.source)
+def _explain_clip(explained: Explained, one: ChosenClip, plan: _Plan, *, draw: bool) -> ClipEntry:
+    """Explain one clip: its files, then what the index says of it."""
+    rule, span = plan.rule, one.span or _measure_span(one.source, plan.watch)
     views, _ = read_views(
         one.source, span, rule, explained.transform, max_pixels=explained.recipe.loader.max_pixels
     )
+    clip = views[0]
     numbers = (rule.list_views(span.count)[0] + span.first).tolist()
-    clips, heads = views[:1], Heads(names=explained.manifest.heads)
-    answers = heads.split_logits(explained.subject.compute_logits(clips))
+    slug = name_folder(one.sample_id)
+    (plan.folder / slug).mkdir(parents=True, exist_ok=True)
+    heads = Heads(names=explained.manifest.heads)
+    answers = heads.split_logits(explained.subject.compute_logits(views[:1]))
     places = {head: int(logits[0].argmax()) for head, logits in answers.items()}
     labels = {head: heads.names[head][place] for head, place in places.items()}
+    attention = read_attention(explained.subject, views[:1])
     pictures, files = {}, {}
     for head, place in places.items():
         wrong = one.true.get(head, labels[head]) != labels[head]
         title = f"{one.sample_id}: {head} {labels[head]}" + (f", true {one.true[head]}" if wrong else "")
         goal = np.array([heads.columns[head].start + place])
-        pictures[head] = _draw(explained, clips, goal, numbers, methods, layer, title)
-        files[head] = f"{name_folder(one.sample_id)}/epoch{explained.epoch:02d}-{clean_name(head)}.png"
-        (folder / files[head]).parent.mkdir(parents=True, exist_ok=True)
-        write_figure(plot_clip(pictures[head]), folder / files[head])
-    attention = next(iter(pictures.values())).attention
+        pictures[head] = _picture(explained, views[:1], goal, numbers, plan, attention, title)
+        files[head] = f"epoch{explained.epoch:02d}-{clean_name(head)}.png"
+        write_figure(plot_clip(pictures[head]), plan.folder / slug / files[head])
     return ClipEntry(
         sample_id=one.sample_id,
         reason=one.reason,
         split=one.split,
+        epoch=explained.epoch,
+        weights_sha256=explained.weights_sha256,
         true=one.true,
         predicted=labels,
         probability={
@@ -247,38 +185,79 @@ def _explain_clip(
             for head, picture in pictures.items()
         },
         effects={head: picture.effects.tolist() for head, picture in pictures.items()},
-        attention=None if attention is None else attention.tolist(),
+        attention=None if attention is None else attention[0].tolist(),
+        slug=slug,
         files=files,
+        activations=_draw_activations(explained, clip, plan.folder / slug) if draw else None,
+        neighbours=_find_neighbours(explained, clip, one.sample_id, plan.library, plan.folder / slug),
+        num_compared=0 if plan.library is None else plan.library.size,
     )
 
 
-def _measure_span(source: Path) -> Span:
+def _measure_span(source: Path, watch: Watcher) -> Span:
     try:
-        count, _ = probe_video(source)
+        count, _, broken = survey_video(source)
     except OSError as problem:
         raise ImageUnreadable(str(problem.strerror), source) from problem
     if not count:
         raise ImageUnreadable("holds no frames", source)
+    if broken is not None:
+        watch.note(f"Broke off: {source} after {count} frames: {broken}; explained up to there.")
     return Span(first=0, count=count)
 
 
-def _draw(
+def _picture(
     explained: Explained,
     clips: npt.NDArray[np.uint8],
     goal: npt.NDArray[np.int64],
     numbers: Sequence[int],
-    methods: Sequence[str],
-    layer: str | None,
+    plan: _Plan,
+    attention: npt.NDArray[np.float32] | None,
     title: str,
 ) -> ClipPicture:
-    attention = read_attention(explained.subject, clips)
-    found = {name: compute_clip_maps(explained.subject, name, clips, goal, layer=layer) for name in methods}
+    subject = explained.subject
+    found = {name: compute_clip_maps(subject, name, clips, goal, layer=plan.layer) for name in plan.methods}
     return ClipPicture(
         frames=clips[0],
         numbers=numbers,
         maps={name: maps.maps[0] for name, maps in found.items()},
         evidence={name: maps.evidence[0] for name, maps in found.items()},
-        effects=measure_frames(explained.subject, clips, goal)[0],
+        effects=measure_frames(subject, clips, goal)[0],
         attention=None if attention is None else attention[0],
         title=title,
     )
+
+
+def _draw_activations(explained: Explained, clip: npt.NDArray[np.uint8], folder: Path) -> str | None:
+    found = collect_frame_activations(explained.subject, clip, len(clip) // 2)
+    if found is None:
+        return None
+    file = f"epoch{explained.epoch:02d}-activations.png"
+    write_figure(plot_activations(found), folder / file)
+    return file
+
+
+def _find_neighbours(
+    explained: Explained,
+    clip: npt.NDArray[np.uint8],
+    sample_id: str,
+    library: Library | None,
+    folder: Path,
+) -> tuple[Neighbour, ...]:
+    if library is None:
+        return ()
+    neighbours = []
+    for place, near in enumerate(library.find_nearest(explained, clip[None], [sample_id])[0], start=1):
+        file = f"epoch{explained.epoch:02d}-near{place}.jpg"
+        if near.picture is not None:
+            with atomic.replacing(folder / file) as aside:
+                Image.fromarray(near.picture).save(aside, format="JPEG", quality=88)
+        neighbours.append(
+            Neighbour(
+                sample_id=near.sample_id,
+                name=near.name,
+                similarity=near.similarity,
+                picture=None if near.picture is None else file,
+            )
+        )
+    return tuple(neighbours)

@@ -1,4 +1,4 @@
-"""Features of a run's images, computed once and kept: for nearest training images and the embedding map."""
+"""Features of a run's images or clips, computed once and kept: for neighbours and the embedding map."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from praxiscope.data.clips.frames import read_frames
+from praxiscope.data.clips.views import read_views
 from praxiscope.data.images import ImageUnreadable
 from praxiscope.data.loader import SampleSet, build_sample_set
 from praxiscope.data.manifest import quantify
@@ -22,7 +24,8 @@ from praxiscope.training.watch import Watcher
 from praxiscope.workflows.explain_subjects import Explained
 
 MAX_TRAINING = 2000
-"""Training images at most that the nearest are looked for among; drawn at random, the same ones each time."""
+"""Training images, or frames of clips, at most that the nearest are looked for among; drawn at random, the
+same ones each time."""
 MAX_MAPPED = 5000
 """Samples at most on an embedding map."""
 _BATCH = 64
@@ -31,13 +34,13 @@ _PICTURE_SIDE = 176
 
 @dataclass(frozen=True, kw_only=True)
 class Near:
-    """A training image near a picture.
+    """A training image near a picture, or a training clip near a clip.
 
     Attributes:
         sample_id: its id.
-        name: its class.
+        name: its class; of several heads all of them.
         similarity: cosine of both feature vectors.
-        picture: uint8 (H, W, 3), small; None where the file can't be read any more.
+        picture: uint8 (H, W, 3), small, of a clip its middle frame; None where it can't be read any more.
     """
 
     sample_id: str
@@ -73,31 +76,33 @@ class Library:
         rows, cosines = find_nearest(features, self.table.features, self.count + 1)
         return [
             [
-                self._show(explained, row, cosine)
+                self._show(row, cosine)
                 for row, cosine in zip(own, near, strict=True)
                 if self.table.sample_ids[row] != sample_id
             ][: self.count]
             for own, near, sample_id in zip(rows.tolist(), cosines.tolist(), sample_ids, strict=True)
         ]
 
-    def _show(self, explained: Explained, row: int, cosine: float) -> Near:
+    def _show(self, row: int, cosine: float) -> Near:
         sample_id = self.table.sample_ids[row]
-        path = self.samples.paths[self.samples.sample_ids.index(sample_id)]
+        place = self.samples.sample_ids.index(sample_id)
+        targets = np.atleast_1d(self.samples.targets[place]).tolist()
+        heads = zip(self.samples.heads.names.values(), targets, strict=True)
         try:
-            picture = decode_sample(self.samples.root, path, target_size=_PICTURE_SIDE)
+            picture = _read_whole(self.samples, place)
             picture.thumbnail((_PICTURE_SIDE, _PICTURE_SIDE), Image.Resampling.LANCZOS)
         except ImageUnreadable:
             picture = None
         return Near(
             sample_id=sample_id,
-            name=explained.subject.names[self.table.targets[row]],
+            name=" + ".join(names[target] for names, target in heads),
             similarity=cosine,
             picture=None if picture is None else np.array(picture),
         )
 
 
 def open_library(explained: Explained, folder: Path, count: int, watch: Watcher) -> Library | None:
-    """Return the training images to compare with; None where the run has none.
+    """Return the training images or clips to compare with; None where the run has none.
 
     Args:
         explained: The run.
@@ -106,14 +111,16 @@ def open_library(explained: Explained, folder: Path, count: int, watch: Watcher)
         watch: Follows progress.
     """
     quarantined = explained.run.read_run_json().get("quarantined", [])
+    things = "clips" if explained.manifest.holds_clips else "images"
     if not explained.manifest.usable("train").num_rows:
-        watch.note("No nearest training images: the run has no training images.")
+        watch.note(f"No nearest training {things}: the run has no training {things}.")
         return None
+    limit = MAX_TRAINING // (explained.subject.num_frames or 1)
     samples = build_sample_set(explained.manifest, "train", without=quarantined)
     try:
-        table = load_features(explained, samples, "train", limit=MAX_TRAINING, folder=folder, watch=watch)
+        table = load_features(explained, samples, "train", limit=limit, folder=folder, watch=watch)
     except DataError as problem:
-        watch.note(f"No nearest training images: {problem}")
+        watch.note(f"No nearest training {things}: {problem}")
         return None
     return Library(table=table, samples=samples, count=count)
 
@@ -144,7 +151,8 @@ def load_features(
         if len(found.sample_ids) == len(rows):  # what can't be read now may be there the next time
             write_features(found, path)
     if len(samples) > len(rows):
-        watch.note(f"Features of {len(rows):,} of {len(samples):,} {split} images, drawn at random.")
+        things = "clips" if samples.spans else "images"
+        watch.note(f"Features of {len(rows):,} of {len(samples):,} {split} {things}, drawn at random.")
     return found
 
 
@@ -158,21 +166,16 @@ def _compute(
 ) -> FeatureTable:
     def read(row: int) -> npt.NDArray[np.uint8] | None:
         try:
-            decoded = decode_sample(
-                samples.root,
-                samples.paths[row],
-                target_size=explained.transform.decode_size,
-                max_pixels=explained.recipe.loader.max_pixels,
-            )
+            return _read_evaluated(explained, samples, row)
         except ImageUnreadable as problem:
             watch.note(f"Skipped: {samples.sample_ids[row]}: {problem.reason}")
             return None
-        return explained.transform(decoded)
 
+    size = max(1, _BATCH // (explained.subject.num_frames or 1))
     features, logits, kept = [], [], []
     with ThreadPoolExecutor(min(count_cores(), 4)) as pool:
-        for start in range(0, len(rows), _BATCH):
-            batch = rows[start : start + _BATCH].tolist()
+        for start in range(0, len(rows), size):
+            batch = rows[start : start + size].tolist()
             images = dict(zip(batch, pool.map(read, batch), strict=True))
             sound = [row for row in batch if images[row] is not None]
             if sound:
@@ -180,9 +183,10 @@ def _compute(
                 features.append(found[0])
                 logits.append(found[1])
                 kept += sound
-            watch.phase(phase, min(start + _BATCH, len(rows)), len(rows))
+            watch.phase(phase, min(start + size, len(rows)), len(rows))
     if not kept:
-        raise DataError(f"none of {quantify(len(rows), 'image')} of {samples.root} could be read.")
+        things = quantify(len(rows), "clip" if samples.spans else "image")
+        raise DataError(f"none of {things} of {samples.root} could be read.")
     return FeatureTable(
         key=key,
         sample_ids=tuple(samples.sample_ids[row] for row in kept),
@@ -190,3 +194,29 @@ def _compute(
         features=np.concatenate(features),
         logits=np.concatenate(logits),
     )
+
+
+def _read_evaluated(explained: Explained, samples: SampleSet, row: int) -> npt.NDArray[np.uint8]:
+    """Read what evaluation feeds to the network, (S, S, 3), of a clip its first view, (T, S, S, 3)."""
+    rule, max_pixels = explained.clip_rule, explained.recipe.loader.max_pixels
+    if rule is not None:
+        source = samples.root / samples.paths[row]
+        views, _ = read_views(source, samples.spans[row], rule, explained.transform, max_pixels=max_pixels)
+        return views[0]
+    decoded = decode_sample(
+        samples.root,
+        samples.paths[row],
+        target_size=explained.transform.decode_size,
+        max_pixels=max_pixels,
+    )
+    return explained.transform(decoded)
+
+
+def _read_whole(samples: SampleSet, row: int) -> Image.Image:
+    """Read an image, of a clip its middle frame, at least as large as a thumbnail."""
+    if not samples.spans:
+        return decode_sample(samples.root, samples.paths[row], target_size=_PICTURE_SIDE)
+    span = samples.spans[row]
+    source = samples.root / samples.paths[row]
+    (frame,) = read_frames(source, [span.first + span.count // 2], target_size=_PICTURE_SIDE)
+    return frame

@@ -92,7 +92,8 @@ def _find_preds(explained: Explained, table: FeatureTable, watch: Watcher) -> np
     except DataError:
         watch.note("Errors on the embedding map are of this pass: there is no evaluation of these weights.")
         return preds
-    known = dict(zip(stored.sample_ids, stored.preds("action").tolist(), strict=True))
+    (head,) = stored.heads
+    known = dict(zip(stored.sample_ids, stored.preds(head).tolist(), strict=True))
     pairs = zip(table.sample_ids, preds.tolist(), strict=True)
     return np.array([known.get(sample_id, pred) for sample_id, pred in pairs], dtype=np.int64)
 

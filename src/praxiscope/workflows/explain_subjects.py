@@ -13,6 +13,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from praxiscope.data.clips.flow import refuse_flow
+from praxiscope.data.clips.views import ClipRule
 from praxiscope.data.loader import SampleSet, build_sample_set
 from praxiscope.data.manifest import Manifest, quantify, read_manifest
 from praxiscope.data.media import decode_sample
@@ -67,6 +68,14 @@ class Explained:
         """What the features of its images follow from: weights, data, preprocessing."""
         content = [self.weights_sha256, self.manifest.fingerprint, asdict(self.transform.spec)]
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+
+    @property
+    def clip_rule(self) -> ClipRule | None:
+        """Which frames of a clip the network looks at; None where it takes images."""
+        if not self.manifest.holds_clips:
+            return None
+        assert self.recipe.model.num_frames is not None  # set where training begins
+        return ClipRule(num_frames=self.recipe.model.num_frames, section=self.recipe.clip)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,8 +149,12 @@ def open_explained(
         watch.note("evaluate.flip is on: explanations are of the image alone, not of its mirror image too.")
     spec = build_input_spec(built, recipe, evaluation=True)
     label = f"{run.path.parent.name}/{run.run_id}"
-    heads = samples.heads.names.values()
-    names = tuple(name for own in heads for name in own) if manifest.holds_clips else samples.names
+    if len(manifest.heads) > 1 and not manifest.holds_clips:
+        raise UsageError(
+            f"{label} has the heads {' and '.join(manifest.heads)}; images are explained for one label a "
+            "sample. Train a run on one of them (data.heads) to explain it."
+        )
+    names = tuple(name for own in samples.heads.names.values() for name in own)
     return Explained(
         run=run,
         subject=build_subject(built, runtime, names, label, img_size=spec.img_size),
@@ -166,7 +179,7 @@ def choose_named(explained: Explained, names: Sequence[str | Path]) -> list[Chos
     table = explained.manifest.table
     ids = table["sample_id"].to_pylist()
     places = {sample_id: row for row, sample_id in enumerate(ids)}
-    columns = (table[name].to_pylist() for name in ("path", "split", "action"))
+    columns = (table[name].to_pylist() for name in ("path", "split", _only_head(explained)))
     rows = list(zip(ids, *columns, strict=True))
     files = {path: row for row, (_, path, _, _) in enumerate(rows)}
     chosen = {}
@@ -214,9 +227,9 @@ def choose_failures(explained: Explained, count: int, *, without: set[str]) -> l
     Raises:
         DataError: There are no predictions of these weights on the split.
     """
-    predictions = read_own_predictions(explained)
-    probs = compute_softmax(predictions.logits("action"))
-    preds, targets = predictions.preds("action"), predictions.targets("action")
+    predictions, head = read_own_predictions(explained), _only_head(explained)
+    probs = compute_softmax(predictions.logits(head))
+    preds, targets = predictions.preds(head), predictions.targets(head)
     wrong = np.flatnonzero(preds != targets)
     ranked = wrong[np.argsort(-probs[wrong, preds[wrong]], kind="stable")].tolist()
     places = {sample_id: row for row, sample_id in enumerate(explained.samples.sample_ids)}
@@ -305,6 +318,12 @@ def _choose_row(explained: Explained, row: int, reason: Reason) -> Chosen:
         split=explained.split,
         reason=reason,
     )
+
+
+def _only_head(explained: Explained) -> str:
+    """Return the name of the only head; of several there is a refusal before a picture is chosen."""
+    (head,) = explained.manifest.heads
+    return head
 
 
 def _below(path: Path, root: Path) -> str:

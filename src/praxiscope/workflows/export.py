@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from praxiscope import __version__
+from praxiscope.data.clips.flow import refuse_flow
 from praxiscope.errors import DataError, EnvironmentProblem, IntegrityError, UsageError
 from praxiscope.models.onnx_file import OnnxCard, write_onnx
 from praxiscope.models.runtime import tune_allocator
@@ -96,6 +97,7 @@ def export(  # noqa: PLR0913 - one parameter a flag
     _validate(path, split)
     found = run if isinstance(run, RunDir) else find_run(str(run), root=Path(runs))
     tune_allocator()
+    refuse_flow(load_recipe(found.recipe), "export")
     plan = Plan(split=split, accuracy=int8, threads=count_cores())
     where = None if data is None else Path(data).expanduser()
     _make_parent(path)

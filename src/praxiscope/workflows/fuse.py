@@ -15,7 +15,7 @@ from praxiscope.evaluation.fusion import Member, check_weights, fit_weights, fus
 from praxiscope.evaluation.predictions import Predictions, read_predictions, write_predictions
 from praxiscope.evaluation.scores import compute_metrics
 from praxiscope.evaluation.text import format_test_report, write_per_class_csvs, write_test_report
-from praxiscope.recipe.load import dump_recipe, load_recipe
+from praxiscope.recipe.load import compute_recipe_fingerprint, dump_recipe, load_recipe
 from praxiscope.reporting.figures import write_evaluation_figures
 from praxiscope.runs import atomic
 from praxiscope.runs.find import find_run
@@ -81,6 +81,8 @@ def fuse(
     shares = tuple(check_weights(shares, len(found)).tolist())
     predictions = fuse_predictions(members, shares, name=name)
     run = _write_run(found, name=name, output=Path(output), labels=labels, shares=shares, chosen_by=chosen_by)
+    model = run.read_run_json()["model"]
+    run.update_run_json({"model": {**model, "weights_sha256": predictions.info.weights_sha256}})
     return FusionResult(
         run=run,
         labels=labels,
@@ -140,6 +142,7 @@ def _write_run(
     run.update_run_json(
         {
             "praxiscope_version": __version__,
+            "recipe_fingerprint": compute_recipe_fingerprint(recipe),
             "data": stored.get("data"),
             "environment": stored.get("environment"),
             "model": {

@@ -94,6 +94,7 @@ class PredictResult:
         drawn: files in ``annotated/``.
         failures: what could not be read.
         answered_by: pictures by the network that answered.
+        unit: what was predicted: ``picture`` or ``clip`` (of a video in windows each window).
     """
 
     folder: Path
@@ -101,6 +102,7 @@ class PredictResult:
     drawn: int
     failures: tuple[Failure, ...]
     answered_by: dict[str, int]
+    unit: str = "picture"
 
 
 def predict(
@@ -151,7 +153,7 @@ def predict(
     result = record.finish(interrupted=stop.requested)
     if stop.requested:
         raise Interrupted(
-            f"Stopped after {quantify(result.pictures, 'picture')}; what was predicted is in {folder}. "
+            f"Stopped after {quantify(result.pictures, result.unit)}; what was predicted is in {folder}. "
             "The same command starts anew."
         )
     if not result.pictures:
@@ -309,6 +311,7 @@ class _Record:
         notes: Sequence[str],
     ) -> None:
         self._folder = folder
+        self._unit = "picture" if predictor.clip is None else "clip"
         self._networks = tuple(network.label for network in predictor.networks)
         self._summary: dict[str, Any] = {
             "schema": SCHEMA,
@@ -390,6 +393,7 @@ class _Record:
             drawn=self._drawings.written,
             failures=tuple(self.failures),
             answered_by=dict(self._counts),
+            unit=self._unit,
         )
 
     def _write(self, state: str) -> None:

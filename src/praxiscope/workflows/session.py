@@ -23,8 +23,9 @@ from praxiscope.runs.environment import describe_environment
 from praxiscope.runs.lock import RunLock
 from praxiscope.runs.rundir import RunDir, RunState
 from praxiscope.training.feature_report import FeaturesReport
+from praxiscope.training.job import Job, Row
 from praxiscope.training.log import EpochLog
-from praxiscope.training.loop import Job, Row, fit
+from praxiscope.training.loop import fit
 from praxiscope.training.session import Setting, open_job, restore_job
 from praxiscope.training.signals import StopFlag
 from praxiscope.training.state import TrainState

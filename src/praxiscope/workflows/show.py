@@ -122,8 +122,9 @@ def _choose_rows(
     if random is not None and random < 1:
         raise UsageError(f"--random {random}: must be 1 or more.")
     wanted = random if random is not None else (0 if names else DEFAULT_SAMPLES)
-    order = np.random.default_rng([seed, len(usable)]).permutation(len(usable))[:wanted]
-    drawn = sorted(list(usable)[place] for place in order.tolist())
+    order = np.random.default_rng([seed, len(usable)]).permutation(len(usable)).tolist()
+    others = [name for name in map(list(usable).__getitem__, order) if name not in names]
+    drawn = sorted(others[:wanted])
     return [usable[name] for name in dict.fromkeys([*names, *drawn])]
 
 

@@ -15,6 +15,7 @@ from praxiscope.cluster.script import write_script
 from praxiscope.cluster.slurm import submit_script
 from praxiscope.cluster.spec import Array, Environment, JobSpec, Resources
 from praxiscope.data.build import build_manifest
+from praxiscope.data.loader import build_sample_set
 from praxiscope.errors import DataError, Interrupted, Preempted, UsageError, did_you_mean
 from praxiscope.recipe.load import dump_recipe, load_recipe
 from praxiscope.recipe.schema import Recipe
@@ -22,10 +23,11 @@ from praxiscope.reporting.tuning import write_study
 from praxiscope.runs import atomic
 from praxiscope.runs.rundir import RunDir
 from praxiscope.tournament.budget import parse_budget
+from praxiscope.training.heads import check_monitor
 from praxiscope.training.watch import Silent, Watcher
 from praxiscope.tuning.plan import StudyPlan, check_pruner, check_sampler, settle_trials
 from praxiscope.tuning.result import build_result
-from praxiscope.tuning.space import apply_proposal, parse_space
+from praxiscope.tuning.space import apply_proposal, count_combinations, parse_space
 from praxiscope.tuning.study import Study
 from praxiscope.workflows.tune_trials import run_trials
 
@@ -97,6 +99,7 @@ def tune(  # noqa: PLR0913 - the flags of a command, all but three with a defaul
         Preempted, Interrupted: stopped by a signal after saving; :func:`resume_study` goes on.
     """
     watch = watch or Silent()
+    check_session(jobs=jobs, timeout=timeout)  # before there is a study that would have to be deleted
     folder, plan = prepare_study(
         recipe, data=data, space=space, trials=trials, metric=metric, sampler=sampler, pruner=pruner,
         seed=seed, name=name, output=output, device=device, watch=watch,
@@ -128,7 +131,9 @@ def prepare_study(  # noqa: PLR0913 - as tune
     if metric is not None:
         base = load_recipe(base.model_dump(mode="json"), {"train.monitor": metric})
     parsed = parse_space(space, base)
-    chosen = check_sampler(sampler, parsed)
+    chosen = check_sampler(sampler, parsed, trials)
+    if chosen != sampler:
+        watch.note(f"There are {count_combinations(parsed)} combinations: each is tried once (grid).")
     plan = StudyPlan(
         name=name or f"{base.name}-{datetime.now(UTC):%Y%m%d-%H%M%S}",
         recipe=base,
@@ -259,13 +264,24 @@ def _check_data(plan: StudyPlan, watch: Watcher) -> None:
                 f"{manifest.root} gives no sample for '{split}'; trials are compared on validation, so both "
                 "are needed. Set data.val_fraction above 0 to have it cut from train."
             )
+    check_monitor(recipe, build_sample_set(manifest, "train").heads)
+
+
+def check_session(*, jobs: int, timeout: str | None) -> float | None:
+    """Return the seconds of ``--timeout``, None without one.
+
+    Raises:
+        UsageError: fewer than one process, or a time that is none.
+    """
+    if jobs < 1:
+        raise UsageError(f"--jobs is {jobs}; it must be 1 or more.")
+    return None if timeout is None else parse_budget(timeout, flag="--timeout")
 
 
 def run_study(folder: Path, plan: StudyPlan, *, jobs: int, timeout: str | None, watch: Watcher) -> TuneResult:
     """Train until a study has all its trials; as :func:`tune`, for one that was prepared."""
-    if jobs < 1:
-        raise UsageError(f"--jobs is {jobs}; it must be 1 or more.")
-    deadline = None if timeout is None else time.monotonic() + parse_budget(timeout, flag="--timeout")
+    seconds = check_session(jobs=jobs, timeout=timeout)
+    deadline = None if seconds is None else time.monotonic() + seconds
     study = Study(folder, plan)
     try:
         if jobs == 1:

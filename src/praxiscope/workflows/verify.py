@@ -134,6 +134,8 @@ def _check_checkpoints(run: RunDir) -> Iterator[Check]:
 
 def _check_predictions(run: RunDir, stored: dict[str, Any]) -> Iterator[Check]:
     known = _read_weights(run)
+    if "fusion" in stored:  # it has no weights; the fingerprint is that of its members' and their shares
+        known.add(stored["model"]["weights_sha256"])
     for split in ("train", "val", "test"):
         if not run.predictions(split).is_file():
             continue

@@ -49,11 +49,13 @@ class ClipLook:
         fingerprint: its identity, and what its middle frame shows.
         placing: where it lies in its source.
         fps: frames a second, where the source or its annotation says.
+        fault: of a video that breaks off, its path and what it lacks; None for a whole one.
     """
 
     fingerprint: Fingerprint
     placing: Placing
     fps: float | None
+    fault: str | None = None
 
     @property
     def span(self) -> Span:
@@ -170,6 +172,7 @@ def _look_at_source(
         return {sample.sample_id: Unreadable(sha256=None, reason=reason) for sample in samples}, fresh
     looks: dict[str, ClipLook | Unreadable] = {}
     places: dict[str, Placing] = {}
+    fault = None if timeline.fault is None else f"{source.place}: {timeline.fault}"
     for sample in samples:
         try:
             places[sample.sample_id] = place_clip(sample.cue, timeline, section)
@@ -184,7 +187,9 @@ def _look_at_source(
         looks[sample.sample_id] = (
             shown
             if isinstance(shown, Unreadable)
-            else ClipLook(fingerprint=shown, placing=placing, fps=timeline.fps or rate or section.fps)
+            else ClipLook(
+                fingerprint=shown, placing=placing, fps=timeline.fps or rate or section.fps, fault=fault
+            )
         )
     return looks, fresh
 
@@ -262,12 +267,12 @@ def _recall_timeline(source: _Source, cache: AuditCache | None, fresh: _Fresh) -
         return read_timeline(source.path)
     state = _read_state(source.path)
     if (known := cache.load_video(source.place, state)) is not None:
-        source.sha256, count, fps, times = known
-        return Timeline(count=count, fps=fps, times=np.frombuffer(times, np.float64))
+        source.sha256, count, fps, times, fault = known
+        return Timeline(count=count, fps=fps, times=np.frombuffer(times, np.float64), fault=fault)
     timeline = read_timeline(source.path)
     times = b"" if timeline.times is None else timeline.times.tobytes()
     fresh.states[source.place] = state
-    fresh.videos[source.place] = (source.hash(), timeline.count, timeline.fps, times)
+    fresh.videos[source.place] = (source.hash(), timeline.count, timeline.fps, times, timeline.fault)
     return timeline
 
 

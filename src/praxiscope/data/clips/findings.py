@@ -11,7 +11,7 @@ from praxiscope.recipe.schema import ClipSection
 
 
 def describe_clips(looks: Mapping[str, ClipLook | Unreadable], section: ClipSection) -> tuple[Finding, ...]:
-    """Name clips that lack frames or have others than annotated, and the rule by which frames were counted.
+    """Say which videos break off, which clips have other frames than annotated, and how frames were counted.
 
     Args:
         looks: What is known of each clip by sample id.
@@ -19,6 +19,12 @@ def describe_clips(looks: Mapping[str, ClipLook | Unreadable], section: ClipSect
     """
     sound = {name: look for name, look in looks.items() if isinstance(look, ClipLook)}
     findings = []
+    if torn := sorted({look.fault for look in sound.values() if look.fault is not None}):
+        message = (
+            f"{quantify(len(torn), 'video')} cut off or damaged, with fewer frames than the header promises: "
+            "those up to there are used. Fetch such videos again, or leave them out."
+        )
+        findings.append(Finding.of("D2.breaks-off", "warning", message, torn))
     if lacking := {name: look.placing.lacking for name, look in sound.items() if look.placing.lacking}:
         message = (
             f"{quantify(len(lacking), 'clip')} without some of the frames that the label names "

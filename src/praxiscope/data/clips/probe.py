@@ -6,7 +6,7 @@ from pathlib import Path
 
 from praxiscope.data.clips.frames import is_tar, list_frames
 from praxiscope.data.images import ImageUnreadable
-from praxiscope.data.video import VideoUnreadable, count_pictures
+from praxiscope.data.video import VideoUnreadable, survey_pictures
 
 
 def probe_video(path: Path) -> tuple[int, float | None]:
@@ -19,9 +19,14 @@ def probe_video(path: Path) -> tuple[int, float | None]:
         ImageUnreadable: It can't be opened, or holds no picture.
         OSError: A folder or tar can't be read.
     """
+    return survey_video(path)[:2]
+
+
+def survey_video(path: Path) -> tuple[int, float | None, str | None]:
+    """Return what :func:`probe_video` does, and why a video ends before its end; None where it is whole."""
     if path.is_dir() or is_tar(path):
-        return len(list_frames(path)), None
+        return len(list_frames(path)), None, None
     try:
-        return count_pictures(path)
+        return survey_pictures(path)
     except VideoUnreadable as problem:
         raise ImageUnreadable(problem.reason) from problem

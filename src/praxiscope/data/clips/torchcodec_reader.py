@@ -50,10 +50,11 @@ def load_torchcodec() -> Any:
 
 def _describe_unloadable(problem: Exception) -> EnvironmentProblem:
     first = next((line for line in str(problem).splitlines() if line.strip()), type(problem).__name__)
+    cause = first.partition(". ")[0].strip()
     return EnvironmentProblem(
-        f"clip.decoder is torchcodec, which doesn't load here ({first.strip()}). It needs a torch that it "
-        "was built for and an FFmpeg with shared libraries (Debian: apt install ffmpeg); or leave "
-        "clip.decoder out (pyav)."
+        f"clip.decoder is torchcodec, which doesn't load here ({cause}). It needs a torch that it was built "
+        "for and an FFmpeg with shared libraries (Debian: apt install ffmpeg); or leave clip.decoder out "
+        "(pyav)."
     )
 
 

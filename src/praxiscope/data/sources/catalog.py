@@ -8,7 +8,7 @@ from pathlib import Path
 
 from praxiscope.data.sources.cifar import find_cifar, list_cifar
 from praxiscope.data.sources.clip_folders import list_clip_folders
-from praxiscope.data.sources.epic import find_epic, is_epic_table, list_epic
+from praxiscope.data.sources.epic import find_epic, find_epic_table, is_epic_table, list_epic
 from praxiscope.data.sources.folder import find_split_folders, list_folder
 from praxiscope.data.sources.idx import find_idx, list_idx
 from praxiscope.data.sources.listing import Listing, holds_media
@@ -63,7 +63,7 @@ def detect_source(root: Path, section: DataSection) -> str:
         DataError: Several fit.
     """
     if section.csv is not None:
-        return "epic" if is_epic_table(root / Path(section.csv).expanduser()) else "csv"
+        return "epic" if is_epic_table(find_epic_table(root, section.csv)) else "csv"
     if find_epic(root) is not None:
         return "epic"
     if (root / TABLE_NAME).is_file():

@@ -9,6 +9,7 @@ from typing import Any
 
 from praxiscope.comparison.unpaired import UNPAIRED_NOTE
 from praxiscope.reporting.comparison.pairs import build_pair
+from praxiscope.reporting.comparison.phases import tabulate_phases
 from praxiscope.reporting.comparison.repairs import open_album, share_pictures
 from praxiscope.reporting.comparison.rows import order_pairs
 from praxiscope.reporting.comparison.scores import (
@@ -74,6 +75,8 @@ def _compose(
         # The banner of an unpaired comparison says what this note does.
         "notes": [note for note in result["notes"] if result["paired"] or note != UNPAIRED_NOTE],
         "headline": headline,
+        "phases": tabulate_phases(result),
+        "targets": [one["target"]["sentence"] for one in result["contestants"] if one.get("target")],
         "lead": pairs[0],
         "problem": album.problem,
         "further": pairs[1:],

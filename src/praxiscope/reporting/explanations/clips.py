@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +14,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
 
+from praxiscope.data.manifest import quantify
+from praxiscope.explaining.clip_index import ClipEntry, ClipIndex
 from praxiscope.reporting.explanations.maps import clear_axes
 from praxiscope.reporting.explanations.saliency import blend, choose_scale, encode_picture
 from praxiscope.reporting.figures import BLUE, GRID, INK, MUTED, ORANGE
@@ -23,6 +26,8 @@ from praxiscope.runs import atomic
 PAGE = "index.html"
 MAX_FRAMES = 8
 """Frames of a strip; of more, these are evenly spread, while the curves show all."""
+MAX_EMBEDDED = 40
+"""Clips whose pictures are inside the page; of more, the page shows the files beside it."""
 _PAGE_SIDE = 1500
 
 
@@ -47,46 +52,6 @@ class ClipPicture:
     effects: npt.NDArray[np.float32]
     attention: npt.NDArray[np.float32] | None
     title: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class ClipEntry:
-    """A clip that was explained, as ``clips.json`` keeps it.
-
-    Attributes:
-        sample_id: of the manifest, or a path.
-        reason: why it was chosen: named, failure, random.
-        split: of the manifest; None of a clip from elsewhere.
-        true: label of each head; empty where it has none.
-        predicted: head -> label.
-        probability: head -> of the predicted label.
-        frames: numbers of the frames that the network saw, from 0 in the video.
-        evidence: head -> method -> share of each frame.
-        effects: head -> logit lost without each frame.
-        attention: weight of each frame in the pooling over time.
-        files: head -> the figure.
-    """
-
-    sample_id: str
-    reason: str
-    split: str | None
-    true: dict[str, str]
-    predicted: dict[str, str]
-    probability: dict[str, float]
-    frames: tuple[int, ...]
-    evidence: dict[str, dict[str, list[float]]]
-    effects: dict[str, list[float]]
-    attention: list[float] | None
-    files: dict[str, str]
-
-    @property
-    def is_failure(self) -> bool:
-        """Whether a head's answer is wrong."""
-        return any(self.predicted[head] != label for head, label in self.true.items())
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the entry of ``clips.json``."""
-        return asdict(self)
 
 
 def plot_clip(picture: ClipPicture) -> Figure:
@@ -148,31 +113,25 @@ def _plot_frames(axes: Axes, picture: ClipPicture) -> None:
                 frameon=False)  # fmt: skip
 
 
-def build_clip_page(folder: Path, about: dict[str, Any], entries: Sequence[ClipEntry]) -> Path:
+def build_clip_page(folder: Path, index: ClipIndex) -> Path:
     """Write the page of all explained clips.
 
     Args:
         folder: Holds the figures; gets ``index.html``.
-        about: ``model``, ``epoch``, ``split`` ... of the run.
-        entries: What was explained.
+        index: What was explained.
 
     Returns:
         The page.
     """
-    views = [
-        {
-            "entry": entry,
-            "pictures": [(head, _embed(folder / file)) for head, file in entry.files.items()],
-        }
-        for entry in entries
-    ]
+    about, entries = index.about, index.entries
     context = {
         "kind": "explanations",
         "title": f"What {about['model']} looks at",
-        "facts": [f"epoch {about['epoch']}", f"{about['num_frames']} frames a clip", f"{len(entries)} clips"],
+        "facts": [f"{about['num_frames']} frames a clip", quantify(len(entries), "clip")],
         "sections": [("clips", "Clips"), ("reading", "Reading")],
         "footer": "Every figure on this page lies beside it as PNG; its numbers are in clips.json.",
-        "views": views,
+        "views": [_view(folder, entry, embed=place < MAX_EMBEDDED) for place, entry in enumerate(entries)],
+        "network": [(each.title, _place(folder, each.file, embed=True)) for each in index.figures],
         "views_averaged": about["views"],
         "embedded": {},
     }
@@ -186,6 +145,22 @@ def build_clip_page(folder: Path, about: dict[str, Any], entries: Sequence[ClipE
     return folder / PAGE
 
 
-def _embed(path: Path) -> str:
-    with Image.open(path) as picture:
+def _view(folder: Path, entry: ClipEntry, *, embed: bool) -> dict[str, Any]:
+    def place(file: str) -> str:
+        return _place(folder, f"{entry.slug}/{file}", embed=embed)
+
+    near = [(each, None if each.picture is None else place(each.picture)) for each in entry.neighbours]
+    return {
+        "entry": entry,
+        "pictures": [(head, place(file)) for head, file in entry.files.items()],
+        "activations": None if entry.activations is None else place(entry.activations),
+        "neighbours": near,
+    }
+
+
+def _place(folder: Path, file: str, *, embed: bool) -> str:
+    """Return what an ``img`` shows: the picture itself, or the address of its file beside the page."""
+    if not embed:
+        return quote(file)
+    with Image.open(folder / file) as picture:
         return encode_picture(picture.convert("RGB"), side=_PAGE_SIDE)
