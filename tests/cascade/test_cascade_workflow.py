@@ -20,7 +20,8 @@ from praxiscope.stats.cascade import ask_large, compute_confidence
 from praxiscope.training.watch import Silent
 from praxiscope.workflows.cascade import CascadeCosts, cascade, measure_latencies
 from praxiscope.workflows.networks import open_run
-from praxiscope.workflows.predict import PredictSettings, open_predictor, predict
+from praxiscope.workflows.predict import open_predictor, predict
+from praxiscope.workflows.predict_record import PredictSettings
 from trained_pair import TrainedPair
 
 COSTS = CascadeCosts(small_ms=1.0, large_ms=4.0)

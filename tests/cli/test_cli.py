@@ -137,8 +137,16 @@ def test_data_that_cannot_be_used_ends_with_4(tmp_path, capsys):
         (["evaluate", "no-such-run"], 2, "no-such-run"),
         (["recipes", "show", "har-vit"], 2, "har-vit-b16"),
         (["data", "stage", "there", "--kind", "films"], 2, "images or clips"),
-        (["data", "check", ".", "--set", "train.lr=3"], 2, "only data.*, clip.*, model.num_frames keys count"),
-        (["data", "prepare", ".", "--set", "evaluate.img_size=64"], 2, "only data.*, clip.*, model.num_frames keys count"),
+        (
+            ["data", "check", ".", "--set", "train.lr=3"],
+            2,
+            "only data.*, clip.*, model.num_frames keys count",
+        ),
+        (
+            ["data", "prepare", ".", "--set", "evaluate.img_size=64"],
+            2,
+            "only data.*, clip.*, model.num_frames keys count",
+        ),
         (["cache", "clear", "packs", "--older-than", "-1"], 2, "--older-than"),
         (["report", "no-such-run", "--max-failures", "-3"], 2, "--max-failures"),
         (["demo", "--images", "-3"], 2, "--images"),

@@ -11,8 +11,16 @@ import torch
 from PIL import Image
 
 from praxiscope.data.manifest import read_manifest
-from praxiscope.errors import UsageError
-from praxiscope.explaining.clips import compute_clip_maps, measure_frames, read_attention
+from praxiscope.errors import IntegrityError, UsageError
+from praxiscope.explaining.clip_index import read_clip_index
+from praxiscope.explaining.clips import (
+    collect_frame_activations,
+    compute_clip_maps,
+    describe_steps,
+    find_clip_layer,
+    measure_frames,
+    read_attention,
+)
 from praxiscope.explaining.saliency.compute import compute_maps
 from praxiscope.explaining.subject import build_subject
 from praxiscope.models.build import build_model
@@ -72,22 +80,23 @@ def test_attention_over_time_is_read_where_there_is_some(clips, pixels):
 
 
 def test_clips_of_two_heads_get_a_figure_each_and_a_page(clips, tmp_path):
-    outcome = explain(clips.two, [str(clips.video)], random=1, output=tmp_path)
+    quick = {"nearest": 0, "activations": False, "output": tmp_path}
+    outcome = explain(clips.two, [str(clips.video)], random=1, **quick)
     assert [entry.reason for entry in outcome.entries] == ["named", "random"]
     stored = json.loads((tmp_path / "clips.json").read_text(encoding="utf-8"))["entries"]
     for entry in stored:
         assert list(entry["files"]) == ["verb", "noun"]
         assert len(entry["attention"]) == len(entry["frames"]) == len(entry["effects"]["noun"]) == 4
         for file in entry["files"].values():
-            with Image.open(tmp_path / file) as figure:
+            with Image.open(tmp_path / entry["slug"] / file) as figure:
                 assert figure.width > 500
     page = outcome.page.read_text(encoding="utf-8")
-    assert page.count("data:image/jpeg") == 4
+    assert page.count("data:image/jpeg") >= 4
     assert "first" in page  # of two views
 
 
 def test_failures_of_clips_are_explained_by_default(clips, tmp_path):
-    outcome = explain(clips.one, output=tmp_path)
+    outcome = explain(clips.one, nearest=0, activations=False, output=tmp_path)
     assert {entry.reason for entry in outcome.entries} <= {"failure", "random"}
     assert all(entry.is_failure for entry in outcome.entries if entry.reason == "failure")
     assert outcome.entries[0].reason == "failure"
@@ -109,12 +118,14 @@ def test_what_explains_images_only_is_refused_by_name(clips, tmp_path):
 
 
 def test_no_maps_still_measures_frames(clips, tmp_path):
-    (entry,) = explain(clips.one, random=1, methods=["none"], output=tmp_path).entries
+    quick = {"nearest": 0, "activations": False, "output": tmp_path}
+    (entry,) = explain(clips.one, random=1, methods=["none"], **quick).entries
     assert entry.evidence == {"action": {}}
     assert len(entry.effects["action"]) == 4
 
 
-@pytest.mark.parametrize("name", [pytest.param("one", marks=pytest.mark.soak), "two"])
+@pytest.mark.soak
+@pytest.mark.parametrize("name", ["one", "two"])
 def test_a_profile_of_clips_counts_and_times_clips(clips, tmp_path, name):
     run = getattr(clips, name)
     plan = Plan(runtimes=("onnxruntime",), batch_sizes=(1,), budget_s=1.0, threads=1)
@@ -147,3 +158,89 @@ def test_verify_names_the_clip_of_which_a_bit_changed(clips, tmp_path, name):
     flip_bit(source if source.is_file() else min(source.glob("*.jpg")))
     (failed,) = [check for check in verify(run, data=tmp_path / "moved") if not check.passed]
     assert [sample["sample_id"] in problem for problem in failed.problems] == [True]
+
+
+def test_explaining_again_keeps_what_was_explained_before(clips, tmp_path):
+    (first,) = explain(clips.one, random=1, seed=0, nearest=0, activations=False, output=tmp_path).entries
+    ids = read_manifest(clips.one.manifest).usable("test")["sample_id"].to_pylist()
+    named = next(name for name in ids if name != first.sample_id)
+    quick = {"nearest": 0, "activations": False, "output": tmp_path}
+    explain(clips.one, [named], **quick)
+    outcome = explain(clips.one, [named], methods=["eigencam"], **quick)
+    index = read_clip_index(tmp_path)
+    assert [entry.sample_id for entry in index.entries] == [first.sample_id, named]
+    assert list(index.entries[1].evidence["action"]) == ["eigencam"]
+    page = outcome.page.read_text(encoding="utf-8")
+    assert page.count('<article class="card">') == 2
+    (tmp_path / "clips.json").write_text('{"schema": 1}', encoding="utf-8")
+    with pytest.raises(IntegrityError, match=r"clips\.json is damaged .*Move the folder away"):
+        explain(clips.one, [named], **quick)
+
+
+def test_activations_kernels_and_neighbours_of_clips(clips, tmp_path):
+    (entry,) = explain(clips.two, random=1, nearest=2, output=tmp_path).entries
+    train = read_manifest(clips.two.manifest).usable("train").to_pylist()
+    labels = {row["sample_id"]: f"{row['verb']} + {row['noun']}" for row in train}
+    assert entry.num_compared == len(train)
+    assert [near.name for near in entry.neighbours] == [labels[near.sample_id] for near in entry.neighbours]
+    first, second = (near.similarity for near in entry.neighbours)
+    assert 1 >= first >= second
+    for file in (entry.activations, *(near.picture for near in entry.neighbours)):
+        assert (tmp_path / entry.slug / file).is_file()
+    (figure,) = read_clip_index(tmp_path).figures
+    assert figure.kind == "kernels"
+    assert (tmp_path / figure.file).is_file()
+    # A training clip is its own neighbour only where it isn't left out.
+    own_id, quick = train[0]["sample_id"], {"activations": False, "methods": ["none"], "output": tmp_path}
+    (own,) = explain(clips.two, [own_id], nearest=2, **quick).entries
+    assert own_id not in {near.sample_id for near in own.neighbours}
+
+
+def test_activations_of_a_frame_are_the_frames_own(clips, pixels):
+    subject = open_subject(clips.one)
+    found = collect_frame_activations(subject, pixels[0], 2)
+    kept = []
+    end = subject.module.get_submodule(found.layers[-1].layer.module_name)
+    handle = end.register_forward_hook(lambda _layer, _inputs, output: kept.append(output[2]))
+    logits = subject.compute_logits(pixels[:1])[0]
+    handle.remove()
+    strongest = kept[0][list(found.layers[-1].channels)]
+    np.testing.assert_allclose(found.layers[-1].maps, strongest.numpy(), atol=1e-6)
+    np.testing.assert_allclose(found.logits, logits, atol=1e-5)
+
+
+@pytest.fixture(scope="module")
+def volume():
+    """A video network whose second stage has two steps of time for four frames."""
+    runtime = Runtime(device=torch.device("cpu"), precision="fp32", reason="test", channels_last=False)
+    built = build_model(ModelSection(name="r3d_18", img_size=32, num_frames=4), num_classes=3, seed=0)
+    return build_subject(built, runtime, ("a", "b", "c"), "video")
+
+
+def test_gradcam_of_volumes_follows_its_definition(volume, pixels):
+    found = compute_clip_maps(volume, "gradcam", pixels, np.array([1, 2]), layer="layer2")
+    kept = {}
+    layer = volume.module.get_submodule("layer2")
+    handle = layer.register_forward_hook(lambda _layer, _inputs, output: kept.update(out=output))
+    logits = volume.module(volume.prepare(pixels))
+    handle.remove()
+    gradient = torch.autograd.grad(logits[0, 1] + logits[1, 2], kept["out"])[0]
+    weights = gradient.mean(dim=(2, 3, 4), keepdim=True)
+    coarse = (weights * kept["out"]).sum(dim=1).relu()
+    assert coarse.shape[1] == 2
+    large = torch.nn.functional.interpolate(coarse[:, None], size=(4, 32, 32), mode="trilinear")[:, 0]
+    np.testing.assert_allclose(found.maps, large.detach().numpy(), rtol=1e-3, atol=1e-6)
+
+
+def test_volumes_with_fewer_steps_than_frames_are_told(volume):
+    assert "'layer2' has 2 of 4 steps in time" in describe_steps(volume, find_clip_layer(volume, "layer2"))
+    assert describe_steps(volume, find_clip_layer(volume, "layer1")) is None
+    assert find_clip_layer(volume, None).name == "layer4"
+    with pytest.raises(
+        UsageError, match=r"'avgpool' puts out .*, which is no map for each step of time; choose"
+    ):
+        find_clip_layer(volume, "avgpool")
+
+
+def test_what_is_not_drawn_of_video_networks_is_said(volume):
+    assert collect_frame_activations(volume, np.zeros((4, 32, 32, 3), np.uint8), 0) is None

@@ -14,11 +14,13 @@ import pytest
 from praxiscope.data.video import Sampling
 from praxiscope.errors import UsageError
 from praxiscope.evaluation.predictions import read_predictions
+from praxiscope.prediction import camera
 from praxiscope.workflows.cascade import cascade
 from praxiscope.workflows.evaluate import evaluate
 from praxiscope.workflows.export import export
-from praxiscope.workflows.predict import PredictSettings, predict
+from praxiscope.workflows.predict import predict
 from praxiscope.workflows.predict_clips import WindowChoice
+from praxiscope.workflows.predict_record import PredictSettings
 
 ALL = PredictSettings(formats=("csv", "json", "parquet"), device="cpu")
 
@@ -102,6 +104,40 @@ def test_window_0_takes_the_video_as_one_clip(clips, tmp_path):
     assert not (tmp_path / "segments.csv").exists()
 
 
+def test_a_truncated_video_is_predicted_as_one_clip_and_named(clips, tmp_path):
+    cut = tmp_path / "cut.mkv"
+    with av.open(str(clips.video)) as source, av.open(str(cut), "w") as target:
+        stream = target.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux(video=0):
+            if packet.dts is not None:
+                packet.stream = stream
+                target.mux(packet)
+    cut.write_bytes(cut.read_bytes()[: cut.stat().st_size // 2])
+    settings = PredictSettings(images=False, windows=WindowChoice(window_s=0.0))
+    result = predict(clips.one.path, str(cut), output=tmp_path / "out", settings=settings)
+    (row,) = read_rows(tmp_path / "out")
+    (failure,) = result.failures
+    assert failure.frames == int(row["num_frames"]) < 40
+    assert "rest is missing" in failure.reason
+    told = json.loads((tmp_path / "out" / "summary.json").read_text(encoding="utf-8"))["failures"]
+    assert [each["frames_before"] for each in told] == [failure.frames]
+
+
+def test_a_camera_is_predicted_and_filmed_in_windows(clips, tmp_path, monkeypatch):
+    fake = camera.CameraAddress(format="mp4", file=str(clips.video), options={})
+    monkeypatch.setattr(camera, "find_addresses", lambda number: [fake])
+    settings = PredictSettings(video=True, windows=WindowChoice(window_s=0.8), sampling=Sampling(limit=20))
+    predict(clips.two.path, "0", output=tmp_path, settings=settings)
+    rows = read_rows(tmp_path)
+    assert [float(row["start_s"]) for row in rows] == pytest.approx([0.0, 0.4, 0.8, 1.2])
+    (path,) = (tmp_path / "annotated").glob("*.mp4")
+    with av.open(str(path)) as film:
+        frames = [frame.to_ndarray(format="rgb24") for frame in film.decode(video=0)]
+    assert len(frames) == 20
+    assert frames[4][32:].max() < 60  # no window is over yet, so nothing is said
+    assert frames[15][32:].max() > 200
+
+
 def test_a_pattern_of_folders_names_clips(clips, tmp_path):
     pattern = str(clips.root / "test" / "sit_down" / "*")
     result = predict(clips.one.path, pattern, output=tmp_path, settings=PredictSettings(images=False))
@@ -130,7 +166,7 @@ def test_a_cascade_of_clips_is_refused(clips, tmp_path):
         cascade(clips.one.path, copy, output=tmp_path / "c")
 
 
-@pytest.mark.parametrize("name", ["one", "two"])
+@pytest.mark.parametrize("name", [pytest.param("one", marks=pytest.mark.soak), "two"])
 def test_an_exported_file_predicts_what_the_run_does(clips, tmp_path, name):
     run = getattr(clips, name)
     result = export(run, tmp_path / "m.onnx", split="test")

@@ -230,7 +230,7 @@ def test_long_videos_are_counted_without_decoding(tmp_path, monkeypatch):
 
     write_video(tmp_path / "a.mp4", 40)
     monkeypatch.setattr(timeline, "DECODED_FRAMES", 10)
-    monkeypatch.setattr(timeline, "probe_video", lambda path: pytest.fail(f"{path} was decoded"))
+    monkeypatch.setattr(timeline, "survey_video", lambda path: pytest.fail(f"{path} was decoded"))
     found = timeline.read_timeline(tmp_path / "a.mp4")
     assert (found.count, found.fps) == (40, 25.0)
 
@@ -250,20 +250,31 @@ def test_broken_videos_are_named(tmp_path):
     assert finding.count == 2
 
 
-@pytest.mark.parametrize("suffix", ["mkv", "avi"])
-def test_a_video_that_breaks_off_is_named_each_time(tmp_path, suffix):
+@pytest.mark.parametrize("decoded", [3_000, 10])
+def test_a_video_that_breaks_off_is_named_each_time(tmp_path, monkeypatch, decoded):
+    from praxiscope.data.clips import timeline
+
+    monkeypatch.setattr(timeline, "DECODED_FRAMES", decoded)  # of longer ones the packets are counted
     for number, action in enumerate(("clap", "wave")):
-        write_video(tmp_path / action / f"0.{suffix}", 60, start=100 * number)
-    torn = tmp_path / "wave" / f"1.{suffix}"
-    whole = write_video(torn, 60, start=300).read_bytes()
-    torn.write_bytes(whole[: len(whole) // 2])
+        write_video(tmp_path / action / "0.mkv", 60, start=100 * number)
+    torn = write_video(tmp_path / "wave" / "1.mkv", 60, start=300)
+    torn.write_bytes(torn.read_bytes()[: torn.stat().st_size // 2])
     for _ in range(2):  # the second time from the cache
         manifest = build(tmp_path, val_fraction=0, test_fraction=0, use_cache=True)
         (finding,) = [f for f in manifest.findings if f.code == "D2.breaks-off"]
         assert finding.severity == "warning"
         (line,) = finding.examples
-        assert re.fullmatch(rf"wave/1\.{suffix}: [\d.]+ of (60 frames|2\.4 s) can be decoded", line), line
-        assert 1 < len(manifest.usable("train")) <= 3
+        assert re.fullmatch(r"wave/1\.mkv: .*(the rest is missing|damaged).*, after \d+ frames", line), line
+        assert len(manifest.usable("train")) == 3
+
+
+def test_clips_that_look_alike_are_compared_by_their_middle_frames(tmp_path):
+    for number, name in enumerate(("clap/0", "clap/1", "wave/0", "wave/1")):
+        write_video(
+            tmp_path / f"{name}.mp4", 9 + 2 * number, start=300 - number
+        )  # all have 304 in the middle
+    (finding,) = [f for f in build(tmp_path).findings if f.code == "D1.near-within"]
+    assert finding.message == "6 pairs of nearly the same middle frame in one split."
 
 
 @pytest.mark.shared
@@ -275,7 +286,9 @@ def test_the_corrupt_file_among_the_edge_cases_is_named(shared_data, tmp_path):
             (folder / path.name).symlink_to(path)
     manifest = build(tmp_path, val_fraction=0, test_fraction=0)
     (finding,) = [f for f in manifest.findings if f.code == "D2.breaks-off"]
-    assert finding.examples == ("edge/corrupted.mp4: 28 of 50 frames can be decoded",)
+    (line,) = finding.examples
+    assert line.startswith("edge/corrupted.mp4: damaged or no video (")
+    assert line.endswith(", after 28 frames")
 
 
 def test_the_rule_of_counting_is_part_of_what_was_asked(tmp_path):

@@ -102,6 +102,8 @@ def test_random_samples_follow_the_seed(films, tmp_path):
     ]
     assert chosen[0] == chosen[1]
     assert len(set(chosen[0])) == 2
+    both = show_data(films, ask(), samples=chosen[0][:1], random=2, out=tmp_path).content["samples"]
+    assert len({entry["sample_id"] for entry in both}) == 3  # two besides the one that was named
 
 
 def test_samples_that_cannot_be_shown_are_refused(films, tmp_path):

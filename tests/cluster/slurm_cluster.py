@@ -15,6 +15,9 @@ from typing import Any, Self
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "squeue", "scontrol", "scancel", "srun")
 CPUS = 8  # more than there are: several jobs of a test may run at once
 
+_GPU = "Name=gpu File={}\n"
+_DEVICES = ("/dev/null", "/dev/zero")  # GPUs by name only, so that a job can ask for them and starts torchrun
+
 _CONFIG = """\
 ClusterName=test
 SlurmctldHost={host}(127.0.0.1)
@@ -46,7 +49,8 @@ ReturnToService=2
 KillWait=20
 MinJobAge=600
 InactiveLimit=0
-NodeName={host} NodeAddr=127.0.0.1 CPUs={cpus} RealMemory=4000 State=UNKNOWN
+GresTypes=gpu
+NodeName={host} NodeAddr=127.0.0.1 CPUs={cpus} RealMemory=4000 Gres=gpu:{gpus} State=UNKNOWN
 PartitionName=cpu Nodes={host} Default=YES MaxTime=INFINITE State=UP
 """
 
@@ -82,9 +86,11 @@ class SlurmCluster:
         controller, node = _find_free_ports(2)
         text = _CONFIG.format(
             host=socket.gethostname().split(".")[0], controller=controller, node=node, folder=self._folder,
-            cpus=CPUS,
+            cpus=CPUS, gpus=len(_DEVICES),
         )  # fmt: skip
         self._config.write_text(text, encoding="utf-8")
+        # Slurm wants a device behind each GPU, and none is opened.
+        (self._folder / "gres.conf").write_text("".join(map(_GPU.format, _DEVICES)), encoding="utf-8")
         try:
             self._start(
                 "munged", "--foreground", "--force", f"--key-file={key}",

@@ -134,6 +134,8 @@ def test_several_gpus_meet_by_torchrun():
 # The processes meet at the first node. Jobs that share a node take different ports.
 mapfile -t nodes < <(scontrol show hostnames "$SLURM_JOB_NODELIST")
 port=$((20000 + SLURM_JOB_ID % 10000))
+# Seconds that torchrun gives them to save, once it is told to stop (from torch 2.12; 30 before).
+export TORCH_ELASTIC_SHUTDOWN_TIMEOUT=120
 
 before=$(cat "$run/status.json" 2>/dev/null || true)
 srun --cpus-per-task="$SLURM_CPUS_PER_TASK" --kill-on-bad-exit=1 \\
@@ -378,6 +380,37 @@ def test_two_sessions_without_progress_are_the_last(play, slurm):
     assert "two sessions in a row ended at step 8; not queued again" in errors
     assert "--signal-seconds" in errors
     assert len(slurm.calls("scontrol")) == 4
+
+
+@needs_bash
+def test_srun_and_torchrun_understand_the_command_for_several_gpus(tmp_path, slurm):
+    """What reaches torchrun is read by torch's own parser: no flag of ours is taken for one of its own."""
+    from torch.distributed.run import get_args_parser
+
+    slurm.answer("scontrol", "node1\nnode2\n")
+    slurm.write_program(
+        "torchrun", f"#!{sys.executable}\nimport json, os, sys\n"
+        "open('got.json', 'w').write(json.dumps([sys.argv[1:], os.environ['TORCH_ELASTIC_SHUTDOWN_TIMEOUT']]))\n",
+    )  # fmt: skip
+    spec = build_spec(
+        folder=tmp_path / "job", directory=tmp_path, run=tmp_path / "run", environment=Environment(),
+        resources=Resources(time="1", nodes=2, gpus="a100:4"), signal_s=300,
+    )  # fmt: skip
+    more = {"SLURM_NNODES": "2", "SLURM_CPUS_PER_TASK": "32", "SLURM_JOB_NODELIST": "node[1-2]"}
+    ended = run_script(write_script(spec), **more)
+    assert ended.returncode == 0, ended.stderr
+    asked = (slurm.folder / "srun.txt").read_text(encoding="utf-8")
+    assert asked.startswith("--cpus-per-task=32 --kill-on-bad-exit=1 torchrun ")
+    words, seconds = json.loads((tmp_path / "got.json").read_text(encoding="utf-8"))
+    read = get_args_parser().parse_args(words)
+    assert (read.nnodes, read.nproc_per_node) == ("2", "4")
+    assert (read.rdzv_backend, read.rdzv_endpoint, read.rdzv_id) == ("c10d", "node1:20009", "9")
+    assert {"SIGUSR1", "SIGTERM", "SIGINT"} <= set(read.signals_to_handle.split(","))
+    assert (read.module, read.training_script) == (True, "praxiscope")
+    training = ["train", "recipe.yaml", "--data", "/data", "--run", f"{(tmp_path / 'run').as_posix()}9"]
+    assert read.training_script_args == training
+    assert seconds == "300", "as long as Slurm gives from the signal to the limit"
+    assert "SHUTDOWN_TIMEOUT=30\n" in format_script(replace(spec, signal_s=5)), "not less than torchrun's own"
 
 
 @needs_bash

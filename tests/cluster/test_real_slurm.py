@@ -41,12 +41,12 @@ class Desk:
     def __init__(self, cluster: SlurmCluster, data: Path, output: Path) -> None:
         self.cluster, self.data, self.output = cluster, data, output
 
-    def submit(self, *, time: str = "10", **more: object) -> int:
+    def submit(self, *, time: str = "10", gpus: str = "0", **more: object) -> int:
         job = TrainingJob(
             recipe=more.pop("recipe", None) or build_recipe(),
             data=self.data,
             output=self.output,
-            resources=Resources(time=time, cpus=1, memory="500M"),
+            resources=Resources(time=time, cpus=1, memory="500M", gpus=gpus),
             environment=Environment(
                 venv=find_venv(), variables={"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
             ),
@@ -143,6 +143,22 @@ def test_cancelled_is_saved_and_not_queued_again(desk):
     )  # fmt: skip
     assert resumed.path == run.path
     assert resumed.read_status()["state"] == "done"
+
+
+@pytest.mark.soak
+def test_two_ranks_by_torchrun_are_requeued_to_the_uninterrupted_result(desk):
+    """`srun torchrun`: USR1 goes from the script through both to the ranks, which save; torchrun ends with 1."""
+    recipe = build_recipe(train__epochs=60, train__batch_size=3)
+    whole, job = (desk.submit(recipe=recipe, gpus="2", words=("--device", "cpu")) for _ in range(2))
+    desk.wait_epochs(job, 2)
+    desk.stop_and_requeue(job)
+    status = desk.run(job).read_status()
+    assert (status["state"], status["epoch"] < 60) == ("preempted", True), desk.read_log(job)
+    assert desk.wait_state(job, "COMPLETED", timeout_s=300).restarts == 1
+    desk.wait_state(whole, "COMPLETED", timeout_s=300)
+    assert desk.run(job).read_run_json()["ranks"] == 2
+    assert digest(desk.run(job)) == digest(desk.run(whole))
+    assert "Stopped and saved" in desk.read_log(job)
 
 
 @pytest.mark.soak

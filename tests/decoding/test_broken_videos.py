@@ -145,7 +145,11 @@ def test_two_hundred_broken_videos_hang_nothing(tmp_path, sound_videos):
     with (
         (tmp_path / "stderr").open("w+", encoding="utf-8") as told,
         subprocess.Popen(
-            [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=told, text=True
+            [sys.executable, "-c", code],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=told,
+            text=True,
         ) as child,
     ):
         listener = threading.Thread(target=lambda: [answers.put(line) for line in child.stdout])

@@ -9,7 +9,7 @@ from scipy import special
 from sklearn import metrics as reference
 from statsmodels.stats.proportion import proportion_confint
 
-from praxiscope.errors import DataError, UsageError
+from praxiscope.errors import DataError
 from praxiscope.evaluation.predictions import HeadOutputs, build_predictions
 from praxiscope.evaluation.scores import HEADLINE_NAMES, compute_metrics
 from praxiscope.runs.atomic import render_json

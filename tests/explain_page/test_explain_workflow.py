@@ -241,7 +241,7 @@ def test_what_is_wrong_is_said(small_run, tmp_path, settings, message):
 def test_videos_are_refused(small_run, tmp_path):
     clip = tmp_path / "clip.mp4"
     clip.write_bytes(b"\0\0\0\x18ftypmp42")
-    with pytest.raises(UsageError, match=r"clip\.mp4' is a video; explain doesn't look at videos yet"):
+    with pytest.raises(UsageError, match=r"clip\.mp4' is a video, and this run's network looks at images"):
         explain(small_run, [clip], device="cpu")
 
 

@@ -20,7 +20,8 @@ from praxiscope.evaluation.predictions import read_predictions
 from praxiscope.models.onnx_file import CARD_KEY, OnnxCard
 from praxiscope.prediction.onnx_network import open_onnx, read_names
 from praxiscope.training.watch import Silent
-from praxiscope.workflows.predict import PredictSettings, predict
+from praxiscope.workflows.predict import predict
+from praxiscope.workflows.predict_record import PredictSettings
 from trained_pair import NAMES, TrainedPair
 
 QUICK = PredictSettings(images=False, formats=("parquet",))

@@ -26,7 +26,8 @@ from praxiscope.prediction.sources import Item
 from praxiscope.prediction.stream import Failure, StreamSettings, predict_items
 from praxiscope.tensors import Heads
 from praxiscope.training.watch import Silent
-from praxiscope.workflows.predict import PredictSettings, open_predictor, predict
+from praxiscope.workflows.predict import open_predictor, predict
+from praxiscope.workflows.predict_record import PredictSettings
 from trained_pair import NAMES, TrainedPair
 
 QUICK = PredictSettings(images=False, device="cpu")

@@ -227,7 +227,8 @@ def test_a_trial_that_diverges_is_told_and_the_others_go_on(recipe, noise_folder
 
 def test_a_study_whose_first_trials_all_fail_ends(recipe, noise_folder, tmp_path):
     with pytest.raises(
-        UsageError, match=r"The first 2 trials all failed, the last one because: .*no part '(nothing|nowhere)'"
+        UsageError,
+        match=r"The first 2 trials all failed, the last one because: .*no part '(nothing|nowhere)'",
     ):
         tune(
             recipe, data=noise_folder, space=["freeze=[nothing],[nowhere]"], name="bad", output=tmp_path,

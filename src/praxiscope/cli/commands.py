@@ -62,7 +62,7 @@ def _add_training(app: typer.Typer) -> None:
         "train", cls=GroupedCommand, short_help="Train a model on labelled images or clips.", **panel
     )(train)  # fmt: skip
     app.command(
-        "tune", cls=GroupedCommand, short_help="Search recipe keys for the best figure on validation.", **panel
+        "tune", cls=GroupedCommand, short_help="Search recipe keys for the best validation figure.", **panel
     )(tune)  # fmt: skip
     app.command("bakeoff", short_help="Find the model that suits the data, in a time box.", **panel)(bakeoff)
     app.command(

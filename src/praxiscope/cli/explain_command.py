@@ -14,7 +14,9 @@ def explain(  # noqa: PLR0913, PLR0917 - one parameter a flag
     run: Annotated[str, typer.Argument(metavar="RUN", help="A run's folder, or RECIPE@latest.")],
     samples: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[IMAGE|VIDEO|SAMPLE_ID ...]", help="Pictures or clips from anywhere, or ids of samples."),
+        typer.Argument(
+            metavar="[IMAGE|VIDEO|SAMPLE_ID ...]", help="Pictures or clips from anywhere, or ids of samples."
+        ),
     ] = None,
     random: Annotated[int, typer.Option(metavar="N", min=0, help="So many random samples.")] = 0,
     failures: Annotated[

@@ -67,9 +67,9 @@ def predict(  # noqa: PLR0913, PLR0917 - one parameter a flag
     from praxiscope.data.manifest import quantify
     from praxiscope.data.video import Sampling
     from praxiscope.errors import DataError
-    from praxiscope.workflows.predict import PredictSettings
     from praxiscope.workflows.predict import predict as run_prediction
     from praxiscope.workflows.predict_clips import WindowChoice
+    from praxiscope.workflows.predict_record import PredictSettings
 
     settings = PredictSettings(
         formats=tuple(split_names(formats) or ("csv",)),

@@ -67,7 +67,7 @@ def tune(  # noqa: PLR0913, PLR0917 - one parameter a flag
         str | None, typer.Option(metavar="NAME", help="Make a study's page anew; train nothing.")
     ] = None,
     device: Device = None,
-    slurm: Annotated[
+    slurm: Annotated[  # noqa: ARG001 - read from what was given, with the options that need it
         bool, typer.Option("--slurm", help="Let an array of --jobs Slurm jobs do the trials.", **_SLURM)
     ] = False,
     time: Annotated[

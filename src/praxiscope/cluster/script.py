@@ -19,6 +19,8 @@ from praxiscope.cluster.spec import JobSpec
 STEPS_NAME = "steps"
 """Start of the names of the files, beside the script, that say how far each session of a job got."""
 
+_SHUTDOWN_S = 30  # torchrun's own default, for a signal that comes later before the limit than that
+
 _FORWARD = """\
 # Slurm signals this script before the time limit, and where the job is preempted. It passes the signal on;
 # training saves after the step that it is in, and ends.
@@ -224,6 +226,8 @@ def _format_rendezvous(spec: JobSpec) -> Iterator[str]:
         "# The processes meet at the first node. Jobs that share a node take different ports.\n"
         'mapfile -t nodes < <(scontrol show hostnames "$SLURM_JOB_NODELIST")\n'
         "port=$((20000 + SLURM_JOB_ID % 10000))\n"
+        "# Seconds that torchrun gives them to save, once it is told to stop (from torch 2.12; 30 before).\n"
+        f"export TORCH_ELASTIC_SHUTDOWN_TIMEOUT={max(_SHUTDOWN_S, spec.signal_s)}\n"
     )
 
 

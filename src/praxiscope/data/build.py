@@ -145,6 +145,7 @@ def _arrange(
         quarantine=quarantine,
         duplicates=duplicates,
         twins=duplicates.find_twins(present),
+        clips=listing.clips,
     )
     return audited, notes
 

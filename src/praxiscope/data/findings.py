@@ -46,6 +46,13 @@ class AuditedSamples:
     quarantine: Sequence[str | None]
     duplicates: Duplicates
     twins: dict[int, Twin]
+    clips: bool = False
+    """Whether samples are clips, which are compared by their middle frames."""
+
+    @property
+    def picture(self) -> str:
+        """What of a sample is compared, for a person."""
+        return "middle frame" if self.clips else "image"
 
     @cached_property
     def usable(self) -> list[int]:
@@ -113,7 +120,8 @@ def _find_nothing(audited: AuditedSamples) -> list[Finding]:
         return []
     message = (
         "No usable image was found. Give a folder with <class>/<image> or train/<class>/<image>, a CSV "
-        "of file names and labels, or CIFAR, idx, Parquet or WebDataset files of images with labels."
+        "of file names and labels, or CIFAR, idx, Parquet or WebDataset files of images with labels; of "
+        "clips <class>/<video>, or a table."
     )
     if MISSING_VIDEO in audited.quarantine:
         message = "No clip is usable: see which videos are missing, and where they were looked for."
@@ -263,7 +271,7 @@ def _describe_twins(audited: AuditedSamples, severity: Severity) -> list[Finding
     findings = []
     kinds = {
         "exact": "the same file as",
-        "near": "nearly the same image (recompressed, resized or mirrored) as",
+        "near": f"nearly the same {audited.picture} (recompressed, resized or mirrored) as",
     }
     for kind, words in kinds.items():
         pairs = [(index, twin.index) for index, twin in sorted(audited.twins.items()) if twin.kind == kind]
@@ -301,7 +309,7 @@ def _describe_repeats(audited: AuditedSamples) -> list[Finding]:
         findings.append(Finding.of("D1.exact-within", "note", message, names))
     near = [pair for pair in audited.duplicates.near_pairs() if _share_split(audited, pair)]
     if near:
-        message = f"{quantify(len(near), 'pair')} of nearly the same image in one split."
+        message = f"{quantify(len(near), 'pair')} of nearly the same {audited.picture} in one split."
         names = [" = ".join(audited.name(pair)) for pair in near]
         findings.append(Finding.of("D1.near-within", "note", message, names))
     if (distinct := len(audited.duplicates.contents)) > MAX_NEAR_IMAGES:
@@ -349,7 +357,8 @@ def _describe_images(audited: AuditedSamples) -> list[Finding]:
     findings = []
     for code, severity, rule, words in rules:
         if names := audited.name(index for index, entry in images if rule(entry)):
-            findings.append(Finding.of(code, severity, f"{quantify(len(names), 'image')} {words}", names))
+            message = f"{quantify(len(names), audited.picture)} {words}"
+            findings.append(Finding.of(code, severity, message, names))
     return findings
 
 

@@ -210,9 +210,7 @@ def read_manifest(path: Path | str) -> Manifest:
         manifest = Manifest(
             table=table.replace_schema_metadata(None),
             root=Path(header["root"]),
-            heads={
-                head: tuple(header["heads"][head]) for head in header.get("head_order", header["heads"])
-            },
+            heads={head: tuple(header["heads"][head]) for head in header.get("head_order", header["heads"])},
             source=header["source"],
             findings=tuple(
                 Finding(**{**entry, "examples": tuple(entry["examples"])}) for entry in header["findings"]

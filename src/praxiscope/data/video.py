@@ -253,7 +253,7 @@ def count_pictures(path: Path) -> tuple[int, float | None]:
 
 
 def survey_pictures(path: Path) -> tuple[int, float | None, str | None]:
-    """Return what :func:`count_pictures` does, and why decoding ends before the video does, None where it doesn't.
+    """Return what :func:`count_pictures` does, and why decoding ends early; None where the video is whole.
 
     Raises:
         VideoUnreadable: It can't be opened, or no frame can be decoded.
@@ -274,7 +274,7 @@ def survey_pictures(path: Path) -> tuple[int, float | None, str | None]:
                 broken = _explain(problem)
             if not count:
                 raise VideoUnreadable(broken or "no frame could be decoded: the file is empty or truncated")
-            broken = broken or _find_missing(container, stream, count, clock)
+            broken = broken or find_missing(container, stream, count, clock.end_s)
     except decode_errors() as problem:
         raise VideoUnreadable(_explain(problem)) from problem
     return count, rate, broken
@@ -329,22 +329,29 @@ def check_video_size(stream: Any, max_pixels: int) -> None:
 def _refuse_missing(container: Any, stream: Any, decoded: int, clock: _Clock) -> None:
     if not decoded:
         raise VideoUnreadable("no frame could be decoded: the file is empty or truncated")
-    reason = _find_missing(container, stream, decoded, clock)
+    reason = find_missing(container, stream, decoded, clock.end_s)
     if reason is not None:
         raise VideoUnreadable(reason, decoded=decoded)
 
 
-def _find_missing(container: Any, stream: Any, decoded: int, clock: _Clock) -> str | None:
-    """Compare what was decoded with what the header declares: truncated files often end without an error."""
+def find_missing(container: Any, stream: Any, decoded: int, end_s: float) -> str | None:
+    """Compare what there is with what the header declares: truncated files often end without an error.
+
+    Args:
+        container: open.
+        stream: its first video stream.
+        decoded: frames that there are.
+        end_s: when the last of them ends, by the container's clock.
+    """
     if decoded < 0.9 * stream.frames:
         return f"declares {stream.frames} frames; the rest is missing"
-    declared_s = estimate_alone(container, stream)
-    if not stream.frames and clock.end_s < 0.8 * declared_s - 0.2:
-        return f"declares {declared_s:.1f} s and ends at {clock.end_s:.1f} s; the rest is missing"
+    declared_s = _estimate_alone(container, stream)
+    if not stream.frames and end_s < 0.8 * declared_s - 0.2:
+        return f"declares {declared_s:.1f} s and ends at {end_s:.1f} s; the rest is missing"
     return None
 
 
-def estimate_alone(container: Any, stream: Any) -> float:
+def _estimate_alone(container: Any, stream: Any) -> float:
     """Return the seconds that a header promises of the pictures; 0 where it may mean the sound."""
     alone = stream.duration is not None or len(container.streams) == 1
     return _read_duration(container, stream) if alone and container.duration is not None else 0.0

@@ -176,7 +176,7 @@ def _judge_flow(flow: _Flow) -> list[str]:
 
 
 def _look_again(subject: Subject, zero: list[str], faint: list[str]) -> tuple[list[str], list[str]]:
-    """Return which tensors still have a gradient of exactly 0, and layers a faint one, after a few real steps.
+    """Return which tensors still have a gradient of exactly 0, and layers a faint one, after some real steps.
 
     Blocks whose last scale starts at 0 or at 1e-6 (layer scale) pass next to nothing on before.
     """

@@ -111,9 +111,7 @@ class Pictures:
     """``sample_id`` -> (relative path, sha256 of the file's bytes)."""
     spans: Mapping[str, Span] = field(default_factory=dict)
     """``sample_id`` of a clip -> where it lies in its video."""
-    shown: Shown = field(
-        default_factory=lambda: Shown(num_frames=STRIP_FRAMES, section=ClipSection())
-    )
+    shown: Shown = field(default_factory=lambda: Shown(num_frames=STRIP_FRAMES, section=ClipSection()))
     """Of clips."""
 
 

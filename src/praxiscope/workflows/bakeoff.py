@@ -100,6 +100,12 @@ def bakeoff(  # noqa: PLR0913 - the flags of a command, all but three with a def
     contestants = choose_contestants(models, mode=mode, recipe=recipe, overrides=overrides)
     folder = _new_folder(output)
     manifest = _read_data(Path(data), contestants, watch)
+    if len(manifest.heads) > 1:
+        raise UsageError(
+            f"The data has the heads {' and '.join(manifest.heads)}; a bake-off ranks models by one answer. "
+            "Name one column, --set 'data.heads={verb: COLUMN}', or train the models and compare them with "
+            "'praxiscope compare'."
+        )
     contestants = _pin_precision(contestants, device, same=mode == "same-recipe")
     recipes = [each.recipe for each in contestants]
     asked = {
@@ -308,6 +314,6 @@ def _describe_data(manifest: Manifest) -> dict[str, Any]:
     return {
         "root": str(manifest.root),
         **counts,
-        "num_classes": len(manifest.heads["action"]),
+        "num_classes": max(map(len, manifest.heads.values())),
         "manifest_fingerprint": manifest.fingerprint,
     }

@@ -160,8 +160,8 @@ def _check_networks(networks: list[Network], pairs: tuple[Pair, ...]) -> None:
     for network in networks:
         if network.clip is not None:
             raise UsageError(
-                f"{network.source} is a run on clips; a cascade is of two runs on images. Average runs on clips "
-                "with 'praxiscope fuse', or weigh their costs with 'praxiscope compare --costs'."
+                f"{network.source} is a run on clips; a cascade is of two runs on images. Average runs on "
+                "clips with 'praxiscope fuse', or weigh their costs with 'praxiscope compare --costs'."
             )
     for pair in pairs:
         for network, table in zip(networks, (pair.small, pair.large), strict=True):

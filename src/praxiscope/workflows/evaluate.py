@@ -242,9 +242,7 @@ def _open_loader(job: _Job, runtime: Runtime, without: frozenset[str]) -> Iterat
     """Open what reads the split's samples as the run's validation did."""
     spec = build_input_spec(job.built, job.recipe, evaluation=True)
     with (
-        open_recipe_pack(
-            job.recipe, job.manifest, job.built, splits=(job.split,), watch=job.watch
-        ) as pack,
+        open_recipe_pack(job.recipe, job.manifest, job.built, splits=(job.split,), watch=job.watch) as pack,
         build_evaluation_loader(
             build_sample_set(job.manifest, job.split, without=without, pack=pack), spec, job.recipe, runtime
         ) as loader,
@@ -294,9 +292,7 @@ def _predict(job: _Job) -> Predictions:
     if left_out:
         watch.note(f"{quantify(left_out, 'sample')} of {split} left out: unreadable in training (run.json).")
     world = job.world
-    runtime = world.from_first(
-        lambda: choose_stored_runtime(run_json["environment"], job.built, job.device)
-    )
+    runtime = world.from_first(lambda: choose_stored_runtime(run_json["environment"], job.built, job.device))
     runtime = replace(runtime, device=world.choose_own(runtime.device, job.device))
     weights_sha256 = compute_weights_sha256(job.built.module.state_dict())
     if recipe.model.num_frames is not None:

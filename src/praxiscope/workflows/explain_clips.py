@@ -79,9 +79,7 @@ def explain_clips(
     methods = _choose_methods(explained, wish, watch)
     chosen = choose_clips(explained, wish, watch)
     library = open_library(explained, folder, wish.nearest, watch) if wish.nearest and chosen else None
-    plan = _Plan(
-        rule=rule, methods=methods, layer=wish.layer, library=library, folder=folder, watch=watch
-    )
+    plan = _Plan(rule=rule, methods=methods, layer=wish.layer, library=library, folder=folder, watch=watch)
     about: dict[str, Any] = {
         "model": explained.subject.label,
         "epoch": explained.epoch,

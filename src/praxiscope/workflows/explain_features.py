@@ -202,7 +202,8 @@ def _read_evaluated(explained: Explained, samples: SampleSet, row: int) -> npt.N
     if rule is not None:
         source = samples.root / samples.paths[row]
         views, _ = read_views(source, samples.spans[row], rule, explained.transform, max_pixels=max_pixels)
-        return views[0]
+        first: npt.NDArray[np.uint8] = views[0]
+        return first
     decoded = decode_sample(
         samples.root,
         samples.paths[row],

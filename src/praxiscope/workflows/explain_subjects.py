@@ -342,8 +342,8 @@ def _require_picture(name: str, ids: Sequence[str]) -> Path:
         )
     if path.suffix.lower() in VIDEO_SUFFIXES:
         raise UsageError(
-            f"'{name}' is a video; explain doesn't look at videos yet. Cut frames out of it and name those "
-            "(.jpg, .png, .webp ...)."
+            f"'{name}' is a video, and this run's network looks at images. Cut frames out of it and name "
+            "those (.jpg, .png, .webp ...)."
         )
     return path
 

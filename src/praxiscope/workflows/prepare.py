@@ -115,9 +115,7 @@ def prepare_data(  # noqa: PLR0913 - what a command has
         manifest, short_side, folder=folder, max_pixels=max_pixels, progress=progress, log=log
     )
     if manifest.holds_clips:
-        spec = ClipPackSpec(
-            short_side=short_side, num_frames=num_frames, section=clip, max_pixels=max_pixels
-        )
+        spec = ClipPackSpec(short_side=short_side, num_frames=num_frames, section=clip, max_pixels=max_pixels)
         opened = open_clip_pack(manifest, spec, folder=folder, progress=progress, log=log)
     with opened as pack:
         packed = time.perf_counter()

@@ -282,9 +282,7 @@ def _build_parts(start: _Start, *, run: RunDir | None = None) -> _Parts:
         )
     require_optimizer(train.opt)
     num_classes = Heads(names=manifest.heads).total
-    built = world.first_before_others(
-        lambda: build_model(section, num_classes=num_classes, seed=recipe.seed)
-    )
+    built = world.first_before_others(lambda: build_model(section, num_classes=num_classes, seed=recipe.seed))
     build_input_spec(built, recipe, evaluation=True)
     world.from_first(lambda: _prepare_pack(start, built))
     require_cacheable(

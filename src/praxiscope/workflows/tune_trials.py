@@ -201,7 +201,9 @@ class _Worker:
     def _stop_if_hopeless(self) -> None:
         ended = [trial for trial in self._study.trials if trial.state.is_finished()]
         reasons = [trial.user_attrs.get("reason", "") for trial in ended]
-        if len(ended) >= min(_MAX_FAILURES, self._plan.trials) and all(trial.state.name == "FAIL" for trial in ended):
+        if len(ended) >= min(_MAX_FAILURES, self._plan.trials) and all(
+            trial.state.name == "FAIL" for trial in ended
+        ):
             raise UsageError(
                 f"The first {len(ended)} trials all failed, the last one because: {reasons[-1]} "
                 "Try `praxiscope debug` on the recipe, then start a new study."

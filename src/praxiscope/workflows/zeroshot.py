@@ -76,7 +76,17 @@ def zeroshot(  # noqa: PLR0913 - the flags of a command, all but three with a de
         max_pixels=recipe.loader.max_pixels,
     )
     manifest.require_usable()
-    names = manifest.heads["action"]
+    if manifest.holds_clips:
+        raise UsageError(
+            f"{manifest.root} holds clips, and an image-text model looks at single images. Train on clips "
+            "with 'praxiscope train', or give the model a folder of frames with data.source=folder."
+        )
+    if len(manifest.heads) > 1:
+        raise UsageError(
+            f"The data has the heads {' and '.join(manifest.heads)}; a zero-shot classifier answers one "
+            "question. Name one column: --set 'data.heads={verb: COLUMN}'."
+        )
+    (names,) = manifest.heads.values()
     texts = _choose_texts(names, class_texts or {})
     watch.phase("encoding class names", 0, 1)
     classifier = build_zero_shot(model, Path(weights).expanduser(), names=texts, templates=templates)

@@ -16,16 +16,13 @@ import numpy as np
 import numpy.typing as npt
 
 from praxiscope.data.clips.frames import is_tar, list_frames
-from praxiscope.data.clips.probe import probe_video
+from praxiscope.data.clips.probe import survey_video
 from praxiscope.data.images import ImageUnreadable
-from praxiscope.data.video import INDEX_TIMED, decode_errors, estimate_alone
+from praxiscope.data.video import INDEX_TIMED, decode_errors, find_missing
 from praxiscope.data.video_index import find_index
 
 DECODED_FRAMES = 3_000
 """Videos of up to so many frames are decoded whole (a minute at 50 frames a second)."""
-
-_WHOLE_FRAMES, _WHOLE_SECONDS, _SLACK_S = 0.9, 0.8, 0.2
-"""Shares of what a header promises below which a video is said to break off; headers are often a bit off."""
 
 _NUMBER = re.compile(r"(\d+)(?=\D*$)")
 
@@ -40,7 +37,7 @@ class Timeline:
         times: float64 (count,), seconds since the first frame, ascending; None for pictures.
         numbers: int64 (count,), ascending, out of the file names; None for videos, and for pictures whose
             names don't number them.
-        fault: of a video that breaks off, how much its header promises; None for a whole one.
+        fault: why a video has fewer frames than its header promises; None for a whole one.
     """
 
     count: int
@@ -72,29 +69,25 @@ def read_timeline(source: Path) -> Timeline:
     times, fps = read_times(source)
     count = len(times)
     if count <= DECODED_FRAMES:
-        count, fps = probe_video(source)
+        count, fps, broken = survey_video(source)
+    else:
+        broken = _find_break(source, times, fps)
     if count == 0:
         raise ImageUnreadable("no frame could be decoded: the file is empty or truncated")
-    times = _fit(times, count, fps)
-    return Timeline(count=count, fps=fps, times=times, fault=_find_break(source, times))
+    fault = None if broken is None else f"{broken}, after {count:,} frames"
+    return Timeline(count=count, fps=fps, times=_fit(times, count, fps), fault=fault)
 
 
-def _find_break(source: Path, times: npt.NDArray[np.float64]) -> str | None:
-    """Compare the frames that can be had with what a video's header promises."""
+def _find_break(source: Path, times: npt.NDArray[np.float64], fps: float | None) -> str | None:
+    """Compare the packets of a video that isn't decoded with what its header promises."""
     import av
 
     try:
         with av.open(str(source), metadata_errors="replace") as container:
-            stream = container.streams.video[0]
-            promised_s = estimate_alone(container, stream)
-            if stream.frames:
-                lacks = len(times) < _WHOLE_FRAMES * stream.frames
-                return f"{len(times):,} of {stream.frames:,} frames can be decoded" if lacks else None
+            end_s = float(times[-1]) + 1 / (fps or 25.0)
+            return find_missing(container, container.streams.video[0], len(times), end_s)
     except decode_errors():
         return None  # it was read a moment ago; whoever reads it next says what is wrong
-    if float(times[-1]) < _WHOLE_SECONDS * promised_s - 2 * _SLACK_S:
-        return f"{float(times[-1]):.1f} of {promised_s:.1f} s can be decoded"
-    return None
 
 
 def number_frames(names: Sequence[str]) -> npt.NDArray[np.int64] | None:

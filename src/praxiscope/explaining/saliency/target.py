@@ -37,9 +37,7 @@ def choose_target_use(subject: Subject, uses: tuple[LayerUse, ...]) -> LayerUse:
     """Return the layer that :func:`choose_target_layer` names, from the network's uses."""
     # In the order of definition, as MultiheadAttention puts out a pair and isn't among the uses.
     modules = [name for name, _ in subject.module.named_modules()]
-    over_time = tuple(
-        name for name, each in subject.module.named_modules() if isinstance(each, TemporalHead)
-    )
+    over_time = tuple(name for name, each in subject.module.named_modules() if isinstance(each, TemporalHead))
     attention = tuple(
         name
         for name, each in subject.module.named_modules()

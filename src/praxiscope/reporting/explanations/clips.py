@@ -110,7 +110,7 @@ def _plot_frames(axes: Axes, picture: ClipPicture) -> None:
     handles = [part for each in (axes, shares) for part in each.get_legend_handles_labels()[0]]
     labels = [text for each in (axes, shares) for text in each.get_legend_handles_labels()[1]]
     axes.legend(handles, labels, fontsize=7, loc="upper center", bbox_to_anchor=(0.5, 1.22), ncols=4,
-                frameon=False)  # fmt: skip
+                frameon=False, handlelength=3.4)  # fmt: skip
 
 
 def build_clip_page(folder: Path, index: ClipIndex) -> Path:
