@@ -132,7 +132,7 @@ def check_overfits(subject: Subject) -> Check:
         status=status,
         line=verdict,
         rule=f"Up to {MAX_STEPS} steps, or {MAX_S:g} s, on at most {FEW} samples as evaluation sees them, "
-        "with the recipe's optimiser at its peak rate, without decay, smoothing, dropout, mixing and clipping. "
+        "with the recipe's optimiser at its peak rate, without decay, smoothing, dropout, mixing, clipping. "
         "It shows that forward, loss, backward and optimiser fit together. It can't show that labels "
         "are right: a network learns random labels by heart as well.",
         figures={"steps": len(losses), "losses": losses, "top1": shares, "samples": len(batch.rows)},
