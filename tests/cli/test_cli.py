@@ -52,6 +52,14 @@ def test_help_imports_nothing_heavy():
         assert command in ended.stdout
 
 
+def test_the_program_alone_shows_its_help(capsys):
+    assert run() == 2, "nothing was done"
+    said = capsys.readouterr()
+    assert said.err.startswith("Usage: praxiscope [OPTIONS] COMMAND [ARGS]...")
+    assert "Train a model on labelled images or clips." in said.err
+    assert said.out == ""
+
+
 def test_train_evaluate_report_verify(trained, tmp_path, capsys):
     out = tmp_path / "metrics.json"
     assert run("evaluate", trained, "--split", "test", "--out", out) == 0

@@ -163,7 +163,7 @@ class SlurmCluster:
             wait_until(lambda: not self.ask("squeue", "-h", "-o", "%A").split(), what="jobs to end")
 
 
-def wait_until(condition: Callable[[], Any], *, what: str, timeout_s: float = 60) -> Any:
+def wait_until(condition: Callable[[], Any], *, what: str, timeout_s: float = 300) -> Any:
     """Wait for something true and return it."""
     deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline:

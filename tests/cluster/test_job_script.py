@@ -54,16 +54,6 @@ GOLDEN = rf"""#!/bin/bash
 
 set -euo pipefail
 
-# Scripts of modules and environments use variables that may be unset.
-set +u
-module load torch/2.6
-source /work/venv/bin/activate
-set -u
-
-# The run of this job: made when it first starts, gone on with when it starts again.
-run=/work/runs/har/20260101-120000-slurm"${{SLURM_JOB_ID}}"
-steps=/work/runs/slurm/har-20260101-120000/steps"-${{SLURM_JOB_ID}}.txt"
-
 # Slurm signals this script before the time limit, and where the job is preempted. It passes the signal on;
 # training saves after the step that it is in, and ends.
 stopping=no
@@ -74,6 +64,16 @@ pass_on() {{
 }}
 trap 'pass_on USR1' USR1
 trap 'pass_on TERM' TERM
+
+# Scripts of modules and environments use variables that may be unset.
+set +u
+module load torch/2.6
+source /work/venv/bin/activate
+set -u
+
+# The run of this job: made when it first starts, gone on with when it starts again.
+run=/work/runs/har/20260101-120000-slurm"${{SLURM_JOB_ID}}"
+steps=/work/runs/slurm/har-20260101-120000/steps"-${{SLURM_JOB_ID}}.txt"
 
 before=$(cat "$run/status.json" 2>/dev/null || true)
 praxiscope train recipe.yaml \
@@ -265,7 +265,7 @@ def test_nothing_that_is_given_can_become_code(tmp_path, slurm):
 def run_script(script: Path, **variables: str) -> subprocess.CompletedProcess[str]:
     assert BASH is not None
     return subprocess.run(
-        [BASH, str(script)], capture_output=True, text=True, check=False, timeout=60,
+        [BASH, str(script)], capture_output=True, text=True, check=False, timeout=120,
         cwd=script.parents[1], env={**os.environ, "SLURM_JOB_ID": "9", **variables},
     )  # fmt: skip
 
@@ -289,7 +289,7 @@ if state == "preempted":
     signal.signal(signal.SIGUSR1, lambda *_: write())
     signal.signal(signal.SIGTERM, lambda *_: write())
     (here / "ready").touch()
-    time.sleep(30)
+    time.sleep(300)
     sys.exit(99)
 write()
 """
@@ -312,11 +312,13 @@ def play(tmp_path, slurm):
             [BASH, str(script)], stderr=subprocess.PIPE, text=True, env={**os.environ, "SLURM_JOB_ID": "9"}
         )
         if number is not None:
-            deadline = time.monotonic() + 30
-            while not (slurm.folder / "ready").exists() and time.monotonic() < deadline:
+            deadline = time.monotonic() + 120
+            while not (slurm.folder / "ready").exists():
+                assert time.monotonic() < deadline
+                assert process.poll() is None
                 time.sleep(0.02)
             process.send_signal(number)
-        _, errors = process.communicate(timeout=60)
+        _, errors = process.communicate(timeout=120)
         return process.returncode, errors
 
     return run

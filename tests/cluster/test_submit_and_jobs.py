@@ -350,17 +350,17 @@ def test_a_real_training_is_stopped_by_its_script_and_goes_on(slurm, noise_folde
     run = RunDir(path=tmp_path / "runs" / "tiny" / "x9")
     with (tmp_path / "log.txt").open("w") as log:
         process = subprocess.Popen(["bash", str(script)], env=environment, stdout=log, stderr=log)
-        deadline = time.monotonic() + 100
+        deadline = time.monotonic() + 300
         while not (run.metrics.is_file() and len(run.read_metrics()) >= 3):
             assert process.poll() is None, (tmp_path / "log.txt").read_text()
             assert time.monotonic() < deadline
             time.sleep(0.02)
         process.send_signal(signal.SIGUSR1)
-        assert process.wait(timeout=100) == 0, (tmp_path / "log.txt").read_text()
+        assert process.wait(timeout=300) == 0, (tmp_path / "log.txt").read_text()
         assert run.read_status()["state"] == "preempted"
         assert slurm.calls("scontrol") == [["scontrol", "requeue", "9"]]
         subprocess.run(
-            ["bash", str(script)], env=environment, stdout=log, stderr=log, check=True, timeout=100
+            ["bash", str(script)], env=environment, stdout=log, stderr=log, check=True, timeout=300
         )
     assert run.read_status()["state"] == "done"
     whole = train(build_recipe(train__epochs=12), data=noise_folder, output=tmp_path / "whole")

@@ -22,6 +22,9 @@ SMALL = {
     "train.lr": 3e-3, "train.epochs": 4, "train.warmup_epochs": 1, "loader.workers": 0,
 }  # fmt: skip
 
+TINY = {"model.name": "test_resnet", "model.img_size": 16}
+"""For what takes a hundred steps."""
+
 
 @pytest.fixture(scope="module")
 def stage(tmp_path_factory):
@@ -112,14 +115,14 @@ def test_a_dead_relu(sound):
 
 
 def test_a_learning_rate_of_nothing(stage):
-    subject = make_subject(stage, **{"train.lr": 1e-30})
+    subject = make_subject(stage, **{**TINY, "train.lr": 1e-30})
     check = CHECKS["updates"](subject)
     assert check.status == "fault"
     assert "did not move" in check.line
     schedule = CHECKS["schedule"](subject)
     assert schedule.status == "warning"
     assert "nothing would be learnt" in schedule.line
-    assert CHECKS["overfits"](subject).status == "fault"
+    assert CHECKS["overfits"](subject).status != "ok"
 
 
 @pytest.mark.parametrize("opt", ["sgd", "adamw"])
@@ -237,14 +240,16 @@ def test_numbers_that_are_not_finite(sound):
     assert check.to_dict()["figures"]["loss"] is None  # JSON has no NaN
 
 
-def test_a_network_that_does_not_look_at_its_input(sound):
+def test_a_network_that_does_not_look_at_its_input(stage):
+    tiny = make_subject(stage, **TINY)
+
     def blind(module):
         module.fc.register_forward_pre_hook(lambda _m, inputs: (torch.zeros_like(inputs[0]),))
 
-    check = CHECKS["baseline"](plant(sound, blind))
+    check = CHECKS["baseline"](plant(tiny, blind))
     assert check.status == "fault"
     assert "no more from its input than from none" in check.line
-    assert CHECKS["overfits"](plant(sound, blind)).status != "ok"
+    assert CHECKS["overfits"](plant(tiny, blind)).status != "ok"
 
 
 def test_a_machine_too_slow_to_tell_is_no_fault(sound, monkeypatch):

@@ -65,7 +65,7 @@ class RankServer:
             pids.append(int(answer["pid"]))
         return pids
 
-    def wait(self, pid: int, *, timeout_s: float = 120) -> int:
+    def wait(self, pid: int, *, timeout_s: float = 300) -> int:
         """Return how a process ended: its exit code, or the negative number of a signal."""
         deadline = time.monotonic() + timeout_s
         while time.monotonic() < deadline:
@@ -90,13 +90,16 @@ def _find_port() -> int:
 
 
 def _serve() -> None:
+    import pyarrow as pa
     import torch
     import torch.utils.tensorboard.writer
 
     import praxiscope.cli.commands
+    import praxiscope.models.pulse
     import praxiscope.workflows.train  # noqa: F401
 
     torch.set_num_threads(1)
+    pa.array([1])  # imports pandas where there is one
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     running: set[int] = set()

@@ -81,7 +81,7 @@ class Trainings:
         return "\n".join(log.read_text(encoding="utf-8") for log in logs)
 
 
-def wait_until(condition: Callable[[], Any], *, timeout_s: float = 90) -> Any:
+def wait_until(condition: Callable[[], Any], *, timeout_s: float = 300) -> Any:
     deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline:
         if found := condition():

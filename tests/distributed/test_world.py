@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +12,10 @@ import torch
 from rank_jobs import build_network, build_table, evaluate_table
 from rank_server import RankServer
 
+from praxiscope.cli.main import main
 from praxiscope.data.plan import BatchPlan, plan_evaluation
-from praxiscope.errors import EnvironmentProblem, UsageError
+from praxiscope.errors import EnvironmentProblem, RankLost, UsageError
+from praxiscope.models import pulse
 from praxiscope.models.place import Place, read_place
 from praxiscope.models.world import ALONE, World
 
@@ -101,7 +105,7 @@ def test_shares_of_a_batch_are_the_batch(places, ranks_):
 @pytest.mark.parametrize(
     ("dead", "how", "says"),
     [
-        (1, "killed", "died: no sign of life for 5 s"),
+        (1, "killed", "died: no sign of life for 2 s"),
         (0, "killed", "gone"),
         (1, "error", "ended before the others: a table that only this rank has lacks a column"),
     ],
@@ -127,7 +131,39 @@ def test_who_is_late_is_named(ranks, tmp_path):
     assert "did not come along in time, though alive" in _read(tmp_path / "log", 0)
 
 
+def test_who_is_busy_is_waited_for(monkeypatch):
+    """Rank 0 writes a large file in one call, and can't beat meanwhile: it isn't taken for dead."""
+    monkeypatch.setattr(pulse, "SILENCE_S", 0.1)
+    monkeypatch.setattr(pulse, "PATIENCE_S", 300.0)
+    store = torch.distributed.HashStore()
+    own = pulse.Pulse(store, rank=1, size=2, launched=False)
+    store.set("who/0", json.dumps({"pid": 4711, "host": "node1"}))
+    store.set("beat/0", "7 7")
+    written = threading.Timer(0.6, lambda: store.set("turn/0", "done"))
+    written.start()
+    own.wait_for("turn/0", rank=0, doing="while it wrote")
+    written.join()
+    monkeypatch.setattr(pulse, "PATIENCE_S", 0.1)
+    with pytest.raises(
+        RankLost, match=r"^Rank 0 of 2 \(process 4711 on node1\) died while it wrote; it was waited for"
+    ):
+        own.wait_for("turn/1", rank=0, doing="while it wrote")
+
+
 # ------------------------------------------------------------------------------------------ wrong environments
+
+
+@pytest.mark.parametrize("command", ["tune", "debug", "bakeoff", "predict", "report", "data check"])
+def test_a_command_for_one_process_refuses_torchrun_once(command, monkeypatch, capsys):
+    for rank in ("1", "0"):
+        for name, value in {**_NAMES, "RANK": rank}.items():
+            monkeypatch.setenv(name, value)
+        with pytest.raises(SystemExit) as ended:
+            main([*command.split(), "--help"])
+        assert ended.value.code == 2
+        said = capsys.readouterr().err
+        assert (said == "") is (rank == "1"), "the first rank alone speaks"
+    assert f"`praxiscope {command.split()[0]}` runs in one process, and torchrun has started 2" in said
 
 
 def test_the_environment_of_one_process_is_a_world_of_one():

@@ -165,7 +165,7 @@ def list_children() -> list[str]:
     Left out are zombies, and what other tests keep alive: multiprocessing behind loaders, servers of ranks.
     """
     listed = subprocess.run(
-        ["ps", "-A", "-o", "ppid=,pid=,stat=,args="], capture_output=True, text=True, check=True
+        ["ps", "-A", "-ww", "-o", "ppid=,pid=,stat=,args="], capture_output=True, text=True, check=True
     )
     rows = [line.split(None, 3) for line in listed.stdout.splitlines()]
     own = [row for row in rows if int(row[0]) == os.getpid() and "Z" not in row[2]]

@@ -10,18 +10,22 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 import praxiscope as px
-from praxiscope.errors import DataError, Interrupted, UsageError
+from praxiscope.errors import DataError, Interrupted, Preempted, UsageError
 from praxiscope.recipe.load import load_recipe
+from praxiscope.training.signals import StopFlag
 from praxiscope.training.watch import Silent
 from praxiscope.tuning.plan import StudyPlan
 from praxiscope.tuning.result import build_result, describe_selection
 from praxiscope.tuning.space import parse_space
 from praxiscope.tuning.study import Study
+from praxiscope.workflows.tune import _tell_broken as tell_broken
+from praxiscope.workflows.tune import _wait_for as wait_for_workers
 from praxiscope.workflows.tune import prepare_study, resume_study, show_study, tune
 
 SMALL = {
@@ -186,6 +190,65 @@ def test_a_stopped_study_goes_on_where_it_was(recipe, noise_folder, tmp_path):
     ]  # fmt: skip
     assert facts[0] == facts[1]
     assert len(list((tmp_path / "tune/parts/trials").glob("*/*/run.json"))) == 3  # one run a trial
+
+
+class StopBetween(Silent):
+    """The cluster takes the node back when one trial has ended and none has begun."""
+
+    def note(self, text):
+        if text.startswith("Trial 0 complete"):
+            signal.raise_signal(signal.SIGTERM)
+
+
+def test_a_signal_between_two_trials_stops_the_study(recipe, noise_folder, tmp_path):
+    short = load_recipe(recipe.model_dump(mode="json"), {"train.epochs": 1})
+    with pytest.raises(Preempted, match=r"Stopped and saved. To go on: praxiscope tune --resume"):
+        tune(
+            short, data=noise_folder, space=["lr=1e-3,1e-4"], name="taken", output=tmp_path, watch=StopBetween(),
+        )  # fmt: skip
+    told = json.loads((tmp_path / "tune/taken/tune.json").read_text(encoding="utf-8"))
+    assert [trial["state"] for trial in told["trials"]] == ["complete"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a console tells all its processes of Ctrl-C by itself")
+def test_a_signal_is_passed_on_to_workers():
+    """Each gets it once, and none is left behind."""
+    code = (
+        "import signal, sys, time\n"
+        "signal.signal(signal.SIGTERM, lambda *_: sys.exit(75))\n"
+        "print('ready', flush=True)\n"
+        "time.sleep(60)"
+    )
+    workers = [subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) for _ in range(2)]
+    for worker in workers:
+        assert worker.stdout.readline() == b"ready\n"
+    stop = StopFlag()
+    stop.request()
+    assert wait_for_workers(workers, stop) == [75, 75]
+    for worker in workers:
+        worker.stdout.close()
+
+
+def test_workers_that_broke_are_told(recipe, noise_folder, tmp_path, monkeypatch):
+    """An error only where trials are left for want of them."""
+    notes = []
+    watch = Silent()
+    monkeypatch.setattr(watch, "note", notes.append, raising=False)
+    asked = {
+        "data": noise_folder,
+        "space": ["lr=1e-3,1e-4"],
+        "trials": 1,
+        "sampler": "random",
+        "watch": watch,
+    }
+    result = tune(recipe, name="b", output=tmp_path, **asked)
+    tell_broken(["0.log"], result, jobs=2, watch=watch)
+    assert notes[-1] == "1 of 2 workers ended with an error; see 0.log. The others did their trials."
+    left = replace(result, content=result.content | {"asked_trials": 2})
+    with pytest.raises(
+        UsageError, match=r"1 of 2 workers ended .* see 0.log. To go on: praxiscope tune --resume"
+    ):
+        tell_broken(["0.log"], left, jobs=2, watch=watch)
 
 
 def test_time_that_is_up_leaves_a_trial_to_go_on_with(recipe, noise_folder, tmp_path):

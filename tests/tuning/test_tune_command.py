@@ -42,6 +42,10 @@ def test_a_grid_from_the_command_line(noise_folder, tmp_path, capsys):
         (["demo-cnn", "--data", ".", "--space", "lr=1,2", "--gpus", "1"], "--gpus: for --slurm only"),
         (["--resume", "g", "--sampler", "grid", "--seed", "1"], "other flags out: --sampler, --seed."),
         (["demo-cnn", "--data", ".", "--space", "lr=1,2", "--slurm", "--time", "soon"], "--time 'soon'"),
+        (
+            ["--resume", "g", "--slurm", "--time", "1:00:00", "--gpus", "a100:2"],
+            "--gpus a100:2: a worker trains in",
+        ),
         (["--resume", "../g"], "can't be a folder's name"),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import sys
 from collections.abc import Sequence
 from typing import Annotated
@@ -13,6 +14,7 @@ from praxiscope import __version__
 from praxiscope.cli.arguments import normalize_arguments
 from praxiscope.cli.grouped_help import GroupedCommands
 from praxiscope.errors import EnvironmentProblem, PraxiscopeError, UsageError
+from praxiscope.models.place import read_place
 from praxiscope.runs.environment import is_first_rank
 
 _SETTINGS = {
@@ -33,14 +35,30 @@ app = typer.Typer(
 )
 
 
+_TOGETHER = frozenset({"train", "evaluate", "val"})
+"""Commands that several processes of one job (torchrun) do together."""
+
+
 @app.callback(invoke_without_command=True)
 def _root(
+    context: typer.Context,
     version: Annotated[bool, typer.Option("--version", help="Print the version and end.")] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,  # noqa: ARG001 - read in main
 ) -> None:
     if version:
         typer.echo(f"praxiscope {__version__}")
         raise typer.Exit
+    if context.invoked_subcommand not in _TOGETHER:
+        _require_one_process(context.invoked_subcommand or "")
+
+
+def _require_one_process(command: str) -> None:
+    """Refuse torchrun where each of its processes would do the whole command, into the same files."""
+    if {"RANK", "WORLD_SIZE"} <= os.environ.keys() and (size := read_place().size) > 1:
+        raise UsageError(
+            f"`praxiscope {command}` runs in one process, and torchrun has started {size}: start it without "
+            "torchrun. Only train and evaluate are shared by several."
+        )
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

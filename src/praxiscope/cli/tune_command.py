@@ -104,8 +104,14 @@ def tune(  # noqa: PLR0913, PLR0917 - one parameter a flag
     _refuse_contradictions(context)
     slurm_job = None
     if time is not None:
+        resources = Resources(time=time, gpus=gpus, cpus=cpus, memory=mem, partition=partition)
+        if resources.processes > 1:
+            raise UsageError(
+                f"--gpus {gpus}: a worker trains in one process, on one GPU. Ask for --gpus 1, and for more "
+                "workers with --jobs."
+            )
         slurm_job = (
-            Resources(time=time, gpus=gpus, cpus=cpus, memory=mem, partition=partition),
+            resources,
             Environment(
                 modules=tuple(modules or ()), venv=venv.absolute() if venv is not None else find_venv()
             ),

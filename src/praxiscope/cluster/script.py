@@ -95,13 +95,14 @@ def format_script(spec: JobSpec) -> str:
         A bash script whose ``#SBATCH`` lines, environment and command line are quoted such that no value can
         become code. With ``spec.requeue`` it queues itself again where it was stopped before its end.
     """
-    parts = [_format_head(spec), "set -euo pipefail\n", *_format_environment(spec), *_format_array(spec)]
+    parts = [_format_head(spec), "set -euo pipefail\n", *([] if spec.of_job else [_FORWARD])]
+    parts += [*_format_environment(spec), *_format_array(spec)]
     if spec.run is not None:
         parts += [_format_run(spec)]
     if spec.of_job:
         parts += [f"exec {_format_command(spec)}\n"]
         return "\n".join(parts)
-    parts += [_FORWARD, *_format_rendezvous(spec)]
+    parts += [*_format_rendezvous(spec)]
     before = 'before=$(cat "$run/status.json" 2>/dev/null || true)\n' if spec.run is not None else ""
     parts += [before + _format_command(spec) + " &\n" + _WAIT]
     if spec.requeue:

@@ -26,7 +26,10 @@ BEAT_S = 1.0
 """Seconds between beats."""
 
 SILENCE_S = 5.0
-"""Seconds without a beat after which a rank counts as dead."""
+"""Seconds without a beat after which a rank counts as dead, once an exchange has failed."""
+
+PATIENCE_S = 60.0
+"""The same while nothing has failed: one long call (a large file written as JSON) lets no beat through."""
 
 _STORE_PROBLEMS = (DistError, RuntimeError)  # what torch's stores raise when their host is gone
 
@@ -104,7 +107,7 @@ class Pulse:
             end = self.read_end(rank) if rank == 0 else None
             if end is not None and not self._check(key):
                 raise RankLost(f"{self._name(rank)} ended {doing}: {end or 'without a word'}")
-            if silence.lasts(self._read_beat(rank)):
+            if silence.lasts(self._read_beat(rank), PATIENCE_S):
                 raise RankLost(f"{self._name(rank)} died {doing}; it was waited for.")
             time.sleep(0.05)
 
@@ -129,7 +132,7 @@ class Pulse:
                     "The store of the job (torchrun, or rank 0's machine) is gone, and with it other ranks: "
                     f"{_shorten(problem)}. {_ADVICE}"
                 )
-            silent = [rank for rank in others if silences[rank].lasts(self._read_beat(rank))]
+            silent = [rank for rank in others if silences[rank].lasts(self._read_beat(rank), SILENCE_S)]
             if silent:
                 names = " and ".join(self._name(rank) for rank in silent)
                 return RankLost(f"{names} died: no sign of life for {SILENCE_S:g} s. {_ADVICE}")
@@ -193,11 +196,11 @@ class _Silence:
         """Whether it has moved since it was first looked at."""
         return self._changes > 1
 
-    def lasts(self, beat: str | None) -> bool:
+    def lasts(self, beat: str | None, limit_s: float) -> bool:
         if beat != self._last:
             self._last, self._since = beat, time.monotonic()
             self._changes += 1
-        return time.monotonic() - self._since > SILENCE_S
+        return time.monotonic() - self._since > limit_s
 
 
 def _shorten(problem: BaseException) -> str:

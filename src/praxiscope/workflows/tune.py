@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
@@ -21,9 +22,11 @@ from praxiscope.recipe.load import dump_recipe, load_recipe
 from praxiscope.recipe.schema import Recipe
 from praxiscope.reporting.tuning import write_study
 from praxiscope.runs import atomic
+from praxiscope.runs.environment import count_cores
 from praxiscope.runs.rundir import RunDir
 from praxiscope.tournament.budget import parse_budget
 from praxiscope.training.heads import check_monitor
+from praxiscope.training.signals import StopFlag
 from praxiscope.training.watch import Silent, Watcher
 from praxiscope.tuning.plan import StudyPlan, check_pruner, check_sampler, settle_trials
 from praxiscope.tuning.result import build_result
@@ -32,7 +35,7 @@ from praxiscope.tuning.study import Study
 from praxiscope.workflows.tune_trials import run_trials
 
 PLAN_NAME = "study.json"
-_GRACE_S = 600.0  # how long workers may take to save after Ctrl-C
+_POLL_S = 0.1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -283,51 +286,90 @@ def run_study(folder: Path, plan: StudyPlan, *, jobs: int, timeout: str | None, 
     seconds = check_session(jobs=jobs, timeout=timeout)
     deadline = None if seconds is None else time.monotonic() + seconds
     study = Study(folder, plan)
+    broken: list[str] = []
     try:
         if jobs == 1:
             run_trials(folder, plan, study, deadline=deadline, watch=watch)
         else:
-            _run_workers(folder, jobs=jobs, timeout=timeout, watch=watch)
+            broken = _run_workers(folder, jobs=jobs, timeout=timeout, watch=watch)
     except (Preempted, Interrupted) as stop:
         _conclude(folder, plan, study)
         raise type(stop)(f"Stopped and saved. To go on: {_describe_resume(folder)}") from stop
-    return _conclude(folder, plan, study)
+    result = _conclude(folder, plan, study)
+    if broken:
+        _tell_broken(broken, result, jobs=jobs, watch=watch)
+    return result
+
+
+def _tell_broken(logs: Sequence[str], result: TuneResult, *, jobs: int, watch: Watcher) -> None:
+    """Say which workers ended with an error; it is one only where trials are left for want of them.
+
+    Raises:
+        UsageError: names the logs.
+    """
+    told = f"{len(logs)} of {jobs} workers ended with an error; see {', '.join(logs)}."
+    states = [trial["state"] for trial in result.content["trials"]]
+    if "complete" in states and len(states) - states.count("unfinished") == result.content["asked_trials"]:
+        watch.note(f"{told} The others did their trials.")
+        return
+    raise UsageError(f"{told} To go on: {_describe_resume(result.folder)}")
 
 
 def _describe_resume(folder: Path) -> str:
     return f"praxiscope tune --resume {folder}"
 
 
-def _run_workers(folder: Path, *, jobs: int, timeout: str | None, watch: Watcher) -> None:
-    """Start processes that go on with the study, and wait for them.
+def _run_workers(folder: Path, *, jobs: int, timeout: str | None, watch: Watcher) -> list[str]:
+    """Start processes that go on with the study, wait for them, and return the logs of those that broke.
 
     Raises:
-        Interrupted: Ctrl-C, which the workers get as well.
-        UsageError: a worker ended with an error; names its log.
+        Preempted, Interrupted: a signal, which was passed on to the workers.
     """
     command = [sys.executable, "-m", "praxiscope", "tune", "--resume", str(folder)]
     command += [] if timeout is None else ["--timeout", timeout]
     logs = folder / "workers"
     logs.mkdir(exist_ok=True)
+    # Each worker would take all cores, and torch's threads that wait for each other are many times slower.
+    threads = str(max(1, count_cores() // jobs))
+    environment = {"OMP_NUM_THREADS": threads, **os.environ}
     workers = []
     for number in range(jobs):
         with (logs / f"{number}.log").open("ab") as log:
-            process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)  # noqa: S603 - ourselves
+            process = subprocess.Popen(  # noqa: S603 - ourselves
+                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment, **_OWN_GROUP
+            )
             workers.append(process)
     watch.note(f"{jobs} workers; their output is in {logs}")
-    try:
-        codes = [worker.wait() for worker in workers]
-    except KeyboardInterrupt:
-        for worker in workers:
-            worker.wait(timeout=_GRACE_S)
-        raise Interrupted("Stopped by Ctrl-C.") from None
+    with StopFlag() as stop:
+        codes = _wait_for(workers, stop)
+    if stop.requested:
+        raise stop.as_error("by all workers")
     if 130 in codes:
         raise Interrupted("A worker was stopped by Ctrl-C.")
     if 75 in codes:
         raise Preempted("A worker was stopped by a signal.")
-    broken = [str(logs / f"{number}.log") for number, code in enumerate(codes) if code]
-    if broken:
-        raise UsageError(f"{len(broken)} of {jobs} workers ended with an error; see {', '.join(broken)}.")
+    return [str(logs / f"{number}.log") for number, code in enumerate(codes) if code]
+
+
+# A terminal's Ctrl-C reaches the whole group: workers get it from us instead, once. Windows knows the first
+# way only.
+_OWN_GROUP: dict[str, Any] = {} if sys.platform == "win32" else {"process_group": 0}
+
+
+def _wait_for(workers: Sequence[subprocess.Popen[bytes]], stop: StopFlag) -> list[int]:
+    """Return the exit codes of all workers; pass a signal on to them, and leave none behind."""
+    told = False
+    try:
+        while any(worker.poll() is None for worker in workers):
+            if stop.requested and not told:
+                told = True
+                for worker in workers if _OWN_GROUP else ():
+                    worker.send_signal(stop.number)
+            time.sleep(_POLL_S)
+    finally:  # a second Ctrl-C: trials are gone on with from their last checkpoint
+        for worker in workers:
+            worker.kill()
+    return [worker.wait() for worker in workers]
 
 
 def _conclude(folder: Path, plan: StudyPlan, study: Study) -> TuneResult:

@@ -21,6 +21,7 @@ from praxiscope.recipe.schema import Recipe
 from praxiscope.runs.find import list_runs
 from praxiscope.runs.lock import RunLock
 from praxiscope.runs.rundir import RunDir
+from praxiscope.training.signals import StopFlag
 from praxiscope.training.watch import Progress, Silent, Watcher
 from praxiscope.tuning.plan import StudyPlan
 from praxiscope.tuning.space import apply_proposal
@@ -59,8 +60,13 @@ def run_trials(
         DataError: the data can't be used.
         Preempted, Interrupted: stopped by a signal after saving.
     """
-    worker = _Worker(folder, plan, study, deadline=deadline, watch=watch)
+    with StopFlag() as stop:  # between trainings, which listen themselves
+        _work(_Worker(folder, plan, study, deadline=deadline, watch=watch, stop=stop), watch)
+
+
+def _work(worker: _Worker, watch: Watcher) -> None:
     while not worker.is_over():
+        worker.stop_if_asked("between two trials")
         claimed = worker.claim()
         if claimed is None:
             return
@@ -76,9 +82,17 @@ def run_trials(
 
 class _Worker:
     def __init__(
-        self, folder: Path, plan: StudyPlan, study: Study, *, deadline: float | None, watch: Watcher
+        self,
+        folder: Path,
+        plan: StudyPlan,
+        study: Study,
+        *,
+        deadline: float | None,
+        watch: Watcher,
+        stop: StopFlag,
     ) -> None:
         self._root = folder / "trials"
+        self._stop = stop
         self._plan = plan
         self._study = study
         self._deadline = deadline
@@ -87,6 +101,15 @@ class _Worker:
     def is_over(self) -> bool:
         """Whether ``--timeout`` has passed."""
         return self._deadline is not None and time.monotonic() >= self._deadline
+
+    def stop_if_asked(self, where: str) -> None:
+        """Stop if a signal came when no training listened to it.
+
+        Raises:
+            Preempted, Interrupted: it did.
+        """
+        if self._stop.requested:
+            raise self._stop.as_error(where)
 
     def claim(self) -> tuple[int, RunLock] | None:
         """Return a trial that is this process's now, with its lock: one that was left, or a new one."""
@@ -235,11 +258,13 @@ class _Follower(Silent):
         Raises:
             TrialPruned: the study has seen enough of this trial.
             OutOfTime: ``--timeout`` is over.
+            Preempted, Interrupted: a signal came while the training was being made ready.
         """
         epoch = int(row["epoch"])
         should_end = self._report(row)
         if epoch >= self._epochs:
             return
+        self._worker.stop_if_asked(f"after epoch {epoch}")
         if should_end:
             raise TrialPruned(f"ended early after epoch {epoch} of {self._epochs} ({self._plan.pruner})")
         if self._worker.is_over():
