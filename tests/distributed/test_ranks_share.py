@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import itertools
 import json
 
@@ -10,6 +11,7 @@ import torch
 from ranked_runs import Trainings, find_largest_difference, read_status
 from torch import nn
 
+from praxiscope.data.stage.dataset import StageSpec, write_stage_clips
 from praxiscope.models.freeze import freeze
 from praxiscope.models.state import unwrap_state_dict
 from praxiscope.training.ema import Ema
@@ -42,6 +44,29 @@ def test_cached_features_are_computed_once_and_train_as_one_process(trainings):
     assert trainings.read_log(1) == ""
     one = trainings.run(ranks=1, output="one", overrides=overrides | {"train.batch_size": 16})
     assert two.read_run_json()["features"] is not None
+    assert find_largest_difference(one, two)["figures"] < 1e-6
+
+
+@pytest.mark.parametrize("parallel", ["ddp", pytest.param("fsdp", marks=pytest.mark.soak)])
+def test_clips_of_two_heads_train_on_two_ranks_as_in_one_process(parallel, ranks, tmp_path):
+    stage = StageSpec(
+        size=16, actions=("pick_up", "put_down"), train_per_action=7, val_per_action=3, test_per_action=1,
+        num_frames=5, test_performers=1,
+    )  # fmt: skip
+    root = write_stage_clips(tmp_path / "stage", stage)
+    rows = list(csv.DictReader((root / "stage.csv").read_text(encoding="utf-8").splitlines()))
+    lines = [
+        f"{row['path']},{row['split']},{row['verb']},{'ab'[place % 2]}" for place, row in enumerate(rows)
+    ]
+    (root / "clips.csv").write_text("\n".join(["path,split,verb,noun", *lines]) + "\n", encoding="utf-8")
+    overrides = {
+        "data.source": "csv", "data.csv": "clips.csv", "data.heads": {"verb": "verb", "noun": "noun"},
+        "model.num_frames": 4, "model.temporal": "gru", "train.batch_size": 4,
+    }  # fmt: skip
+    trainings = Trainings(ranks, root, tmp_path)
+    two = trainings.run(ranks=2, output="two", overrides=overrides | {"train.parallel": parallel})
+    one = trainings.run(ranks=1, output="one", overrides=overrides | {"train.batch_size": 8})
+    assert {"train/verb_top1", "val/noun_loss", "val/top1"} <= two.read_metrics()[0].keys()
     assert find_largest_difference(one, two)["figures"] < 1e-6
 
 
