@@ -36,10 +36,10 @@ _CASES = {
         "train.sampling": "balanced", "train.class_weights": "balanced", "augment.repeats": 2,
         "train.batch_size": 5,
     },
-    "fsdp": {"train.parallel": "fsdp", "train.ema_decay": 0.9, "train.clip_grad": 0.5, "train.opt": "adamw",
-             "train.lr": 1e-3},
+    "fsdp": {"train.parallel": "fsdp", "train.clip_grad": 0.5, "train.opt": "adamw", "train.lr": 1e-3},
+    "fsdp, averaged": {"train.parallel": "fsdp", "train.ema_decay": 0.9},
 }  # fmt: skip
-_SLOW = {"plain", "adamw", "balanced, repeated"}
+_SLOW = {"plain", "adamw", "balanced, repeated", "fsdp, averaged"}
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from praxiscope.data.loader import Loader
 from praxiscope.data.plan import plan_evaluation
 from praxiscope.models.runtime import Runtime
-from praxiscope.models.shards import is_sharded
+from praxiscope.models.shards import is_sharded, part_again
 from praxiscope.models.world import ALONE, World
 from praxiscope.stats.calibration import compute_calibration
 from praxiscope.stats.confusion import compute_confusion, compute_scores
@@ -71,6 +71,7 @@ def compute_logits(  # noqa: PLR0913 - all but two name a part of the evaluation
                     progress(done, total)
     finally:
         module.train(was_training)
+        part_again(module)
     rows: npt.NDArray[np.float32] = world.gather_rows(torch.cat(parts or [torch.empty(0)])).numpy()
     return rows
 

@@ -38,6 +38,17 @@ def shard(module: nn.Module) -> None:
     fully_shard(module)
 
 
+def part_again(module: nn.Module) -> None:
+    """Give each rank its parts back alone after forward passes that no backward pass followed.
+
+    torch leaves the outermost parameters whole until then, so the module would hold other tensors than its
+    optimiser does. Does nothing to a network that isn't sharded.
+    """
+    for submodule in module.modules():
+        if is_sharded(submodule):
+            submodule.reshard()  # type: ignore[operator]
+
+
 def take_own(tensor: Tensor) -> Tensor:
     """Return this rank's part of a tensor; all of it where it isn't sharded."""
     own: Tensor = tensor.to_local() if _is_spread(tensor) else tensor  # type: ignore[attr-defined]

@@ -251,7 +251,7 @@ def _describe(subject: Subject, seconds: float) -> dict[str, Any]:
         "data": str(manifest.root),
         "manifest_fingerprint": manifest.fingerprint,
         "num_train": manifest.usable("train").num_rows,
-        "batch": subject.batch_size,
+        "batch": len(subject.plans[0].rows),
         "device": str(subject.runtime.device),
         "precision": subject.runtime.precision,
         "seconds": seconds,
