@@ -136,6 +136,7 @@ def test_secrets_are_not_recorded(place, slurm):
             "--validate-split 'dev': val, test and train are possible.",
         ),
         (["--job-name", "a b"], "--job-name 'a b'"),
+        (["--", "--set", "train.parallel=fsdp"], "train.parallel is fsdp, which spreads a network over"),
         (["--time", "soon"], "--time 'soon'"),
     ],
 )
@@ -257,6 +258,21 @@ def test_jobs_that_slurm_has_forgotten_speak_through_their_run(place, slurm, noi
     slurm.remove("squeue")
     assert run_command("jobs") == 0
     assert "note: There is no 'squeue' here: Slurm is not installed" in capsys.readouterr().out
+
+
+def test_a_failed_job_names_its_log(place, slurm, capsys):
+    run_command("submit", "tiny.yaml", "--data", "photos", "--time", "5", "--array", "seeds=0,1")
+    slurm.answer("squeue", format_queue(
+        ("123_0", "FAILED", "NonZeroExitCode", "0", "0:10", "5:00", "node1", "tiny"),
+        ("123_1", "COMPLETED", "None", "0", "0:10", "5:00", "node1", "tiny"),
+    ))  # fmt: skip
+    capsys.readouterr()
+    run_command("jobs")
+    shown = capsys.readouterr().out
+    assert f"  ended otherwise: {find_folder(place)}/job-123_0.log\n" in shown
+    assert shown.count("ended otherwise") == 1
+    script = (find_folder(place) / "job.sbatch").read_text(encoding="utf-8")
+    assert f"--output={find_folder(place)}/job-%A_%a.log\n" in script
 
 
 def test_a_waiting_job_says_what_it_waits_for(place, slurm, capsys):

@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from praxiscope.workflows.jobs import JobList, JobRow
 
 
+_WELL = frozenset({"COMPLETED", "(done)", "(evaluated)", "(unknown)"})
+"""States that need no look into the log; of a job that Slurm has forgotten, nobody knows."""
+
+
 def jobs(
     only: Annotated[
         list[str] | None, typer.Argument(metavar="[JOB]...", help="Job ids or names; all by default.")
@@ -68,6 +72,8 @@ def format_jobs(found: JobList, output: Path) -> str:
             lines.append(f"  {row.training.path}")
             if row.training.last_line:
                 lines.append(f"  {row.training.last_line}")
+        if row is not None and row.is_over and row.state not in _WELL:
+            lines.append(f"  ended otherwise: {row.log}")
     if any(row.slurm is None for row in found.rows):
         notes.append("in brackets: what the run folder says of a job that Slurm no longer knows")
     return "\n".join([*lines, *notes])

@@ -189,7 +189,7 @@ def decode_frames(
     container: av.container.InputContainer, sampling: Sampling | FrameChoice, *, max_pixels: int
 ) -> Iterator[Frame]:
     """Yield the chosen frames of an open container, and close it; see :func:`read_frames`."""
-    picker, decoded = sampling.start(), 0
+    picker, converter, decoded = sampling.start(), Converter(), 0
     with container:
         if not container.streams.video:
             raise VideoUnreadable("holds no pictures, only sound or data")
@@ -202,7 +202,7 @@ def decode_frames(
             for raw in container.decode(stream):
                 time_s = clock.read(raw, decoded)
                 if picker.wants(decoded, time_s):
-                    yield Frame(index=decoded, time_s=time_s, image=upright_image(raw))
+                    yield Frame(index=decoded, time_s=time_s, image=converter.convert(raw))
                 decoded += 1
                 if picker.full:
                     return
@@ -307,11 +307,21 @@ class _Clock:
         return self._last
 
 
-def upright_image(raw: Any) -> Image.Image:
-    """Convert a decoded frame to RGB, turned as its display matrix says."""
-    image: Image.Image = raw.to_image()
-    turn = _TURNS.get(round(getattr(raw, "rotation", 0) / 90) * 90 % 360)
-    return image if turn is None else image.transpose(turn)
+class Converter:
+    """Turns the decoded frames of one video into pictures."""
+
+    def __init__(self) -> None:
+        from av.video.reformatter import VideoReformatter
+
+        # One for all frames: each frame's own would work out the conversion anew.
+        self._reformatter = VideoReformatter()
+
+    def convert(self, raw: Any) -> Image.Image:
+        """Convert a decoded frame to RGB, turned as its display matrix says."""
+        # By way of NumPy: PyAV's own way to a picture copies line by line in Python.
+        image = Image.fromarray(self._reformatter.reformat(raw, format="rgb24").to_ndarray())
+        turn = _TURNS.get(round(getattr(raw, "rotation", 0) / 90) * 90 % 360)
+        return image if turn is None else image.transpose(turn)
 
 
 def check_video_size(stream: Any, max_pixels: int) -> None:

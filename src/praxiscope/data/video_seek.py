@@ -16,13 +16,13 @@ from PIL import Image
 
 from praxiscope.data.images import DEFAULT_MAX_PIXELS
 from praxiscope.data.video import (
+    Converter,
     FrameChoice,
     VideoUnreadable,
     check_video_size,
     decode_errors,
     open_video,
     read_frames,
-    upright_image,
 )
 from praxiscope.data.video_index import VideoIndex, find_index
 
@@ -147,6 +147,7 @@ class _PacketReader:
         self._packets = container.demux(stream)
         self._next = 0
         self._begun = False
+        self._converter = Converter()
 
     def decode(self, run: _Run) -> dict[int, Image.Image]:
         """Decode a run, from an empty decoder to an empty decoder; return the wanted frames."""
@@ -169,7 +170,7 @@ class _PacketReader:
             # Decoding can begin at an intra picture only. Streams that are refreshed bit by bit mark others.
             self._begun |= frame.pts == begins and frame.key_frame and frame.pict_type == _INTRA
             if frame.pts in run.wanted:
-                found[run.wanted[frame.pts]] = upright_image(frame)
+                found[run.wanted[frame.pts]] = self._converter.convert(frame)
 
     def _read(self, first: int, last: int) -> Iterator[Any]:
         if first - self._next > _NEAR_PACKETS:

@@ -59,6 +59,11 @@ class JobRow:
     """Where its script and its log lie."""
 
     @property
+    def log(self) -> Path:
+        """What the job prints."""
+        return self.folder / f"{'job' if self.kind == 'train' else self.kind}-{self.number}.log"
+
+    @property
     def state(self) -> str:
         """Slurm's word, or the run's own in brackets where Slurm knows nothing."""
         if self.slurm is not None:

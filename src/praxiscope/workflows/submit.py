@@ -75,6 +75,11 @@ def submit(job: TrainingJob, *, dry_run: bool = False) -> Submitted:
     """
     require_array(job.recipe, job.array)
     _require_split(job.validate)
+    if job.recipe.train.parallel == "fsdp" and job.resources.processes == 1:
+        raise UsageError(
+            "train.parallel is fsdp, which spreads a network over several GPUs, and the job asks for one: "
+            "--gpus 2 or more, or --set train.parallel=auto behind --."
+        )
     name = job.name or job.recipe.name
     _check(job, name)
     folder, stamp = make_folder(job.output, name)
