@@ -54,6 +54,11 @@ class AuditedSamples:
         """What of a sample is compared, for a person."""
         return "middle frame" if self.clips else "image"
 
+    @property
+    def thing(self) -> str:
+        """What a sample is, for a person."""
+        return "clip" if self.clips else "image"
+
     @cached_property
     def usable(self) -> list[int]:
         """Indices of the samples without a quarantine reason."""
@@ -146,9 +151,8 @@ def _find_rejected(audited: AuditedSamples, *, refuse_missing: bool) -> list[Fin
         severity: Severity = "error" if refuse_missing else "warning"
         findings.append(Finding.of("D2.missing-file", severity, message, missing))
     if dropped:
-        message = (
-            f"{quantify(len(dropped), 'training sample')} left out: validation or test shows the same image."
-        )
+        left_out = quantify(len(dropped), "training sample")
+        message = f"{left_out} left out: validation or test shows the same {audited.picture}."
         findings.append(Finding.of("D1.dropped", "note", message, dropped))
     return findings
 
@@ -297,14 +301,13 @@ def _describe_repeats(audited: AuditedSamples) -> list[Finding]:
         members for members in groups if len({audited.samples[index].label for index in members}) > 1
     ]
     if conflicts:
-        message = f"{quantify(len(conflicts), 'image')} with more than one label; at most one can be right."
+        message = f"{quantify(len(conflicts), audited.thing)} with more than one label; at most one can be right."
         names = [_show(audited, members) for members in conflicts]
         findings.append(Finding.of("D1.label-conflict", "warning", message, names))
     within = [members for members in groups if _share_split(audited, members)]
     if within:
-        message = (
-            f"{quantify(len(within), 'image')} more than once in one split; they weigh more than others."
-        )
+        repeated = quantify(len(within), audited.thing)
+        message = f"{repeated} more than once in one split; they weigh more than others."
         names = [" = ".join(audited.name(members)) for members in within]
         findings.append(Finding.of("D1.exact-within", "note", message, names))
     near = [pair for pair in audited.duplicates.near_pairs() if _share_split(audited, pair)]
@@ -313,7 +316,7 @@ def _describe_repeats(audited: AuditedSamples) -> list[Finding]:
         names = [" = ".join(audited.name(pair)) for pair in near]
         findings.append(Finding.of("D1.near-within", "note", message, names))
     if (distinct := len(audited.duplicates.contents)) > MAX_NEAR_IMAGES:
-        message = f"Near duplicates were not searched among {distinct:,} images (above {MAX_NEAR_IMAGES:,})."
+        message = f"Near duplicates were not searched among {distinct:,} {audited.thing}s (above {MAX_NEAR_IMAGES:,})."
         findings.append(Finding(code="D1.near-skipped", severity="warning", message=message, count=distinct))
     return findings
 
