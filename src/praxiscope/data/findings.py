@@ -301,7 +301,8 @@ def _describe_repeats(audited: AuditedSamples) -> list[Finding]:
         members for members in groups if len({audited.samples[index].label for index in members}) > 1
     ]
     if conflicts:
-        message = f"{quantify(len(conflicts), audited.thing)} with more than one label; at most one can be right."
+        contested = quantify(len(conflicts), audited.thing)
+        message = f"{contested} with more than one label; at most one can be right."
         names = [_show(audited, members) for members in conflicts]
         findings.append(Finding.of("D1.label-conflict", "warning", message, names))
     within = [members for members in groups if _share_split(audited, members)]
@@ -316,7 +317,8 @@ def _describe_repeats(audited: AuditedSamples) -> list[Finding]:
         names = [" = ".join(audited.name(pair)) for pair in near]
         findings.append(Finding.of("D1.near-within", "note", message, names))
     if (distinct := len(audited.duplicates.contents)) > MAX_NEAR_IMAGES:
-        message = f"Near duplicates were not searched among {distinct:,} {audited.thing}s (above {MAX_NEAR_IMAGES:,})."
+        many = f"{distinct:,} {audited.thing}s (above {MAX_NEAR_IMAGES:,})"
+        message = f"Near duplicates were not searched among {many}."
         findings.append(Finding(code="D1.near-skipped", severity="warning", message=message, count=distinct))
     return findings
 
