@@ -14,8 +14,10 @@ from praxiscope.data.manifest import read_manifest
 from praxiscope.errors import IntegrityError, UsageError
 from praxiscope.explaining.clip_index import read_clip_index
 from praxiscope.explaining.clips import (
+    ClipMaps,
     collect_frame_activations,
     compute_clip_maps,
+    describe_empty,
     describe_steps,
     find_clip_layer,
     measure_frames,
@@ -240,6 +242,40 @@ def test_volumes_with_fewer_steps_than_frames_are_told(volume):
         UsageError, match=r"'avgpool' puts out .*, which is no map for each step of time; choose"
     ):
         find_clip_layer(volume, "avgpool")
+
+
+def test_tokens_of_all_frames_are_read_in_front_of_the_last_attention():
+    """Behind it only the class token matters to the score: a map from there would be empty."""
+    runtime = Runtime(device=torch.device("cpu"), precision="fp32", reason="test", channels_last=False)
+    section = ModelSection(name="mvit_v2_s", img_size=224, num_frames=16)
+    subject = build_subject(
+        build_model(section, num_classes=3, seed=0), runtime, ("a", "b", "c"), "tokens over time"
+    )
+    clip = np.random.default_rng(0).integers(0, 256, (1, 16, 224, 224, 3), dtype=np.uint8)
+    found = compute_clip_maps(subject, "gradcam", clip, np.array([1]))
+    assert found.layer == "blocks.15.norm1"
+    kept = {}
+    layer = subject.module.get_submodule(found.layer)
+    handle = layer.register_forward_hook(lambda _layer, _inputs, output: kept.update(out=output))
+    logits = subject.module(subject.prepare(clip))
+    handle.remove()
+    gradient = torch.autograd.grad(logits[0, 1], kept["out"])[0][:, 1:]
+    coarse = (gradient.mean(dim=1, keepdim=True) * kept["out"][:, 1:]).sum(dim=2).relu()
+    large = torch.nn.functional.interpolate(
+        coarse.reshape(1, 1, 8, 7, 7), size=(16, 224, 224), mode="trilinear"
+    )
+    np.testing.assert_allclose(found.maps, large[0].detach().numpy(), rtol=1e-3, atol=1e-7)
+    assert found.maps.any()
+    with pytest.raises(UsageError, match=r"'blocks.15.attn.pool_q.pool' puts out .* choose a layer"):
+        find_clip_layer(subject, "blocks.15.attn.pool_q.pool")
+
+
+def test_maps_that_hold_nothing_are_told():
+    maps = np.zeros((1, 2, 4, 4), np.float32)
+    empty = describe_empty(ClipMaps(maps=maps, method="gradcam", layer="layer4"))
+    assert empty.startswith("gradcam at 'layer4' is zero everywhere: nothing there speaks for the answer")
+    maps[0, 1, 2, 3] = 1e-6
+    assert describe_empty(ClipMaps(maps=maps, method="gradcam", layer="layer4")) is None
 
 
 def test_what_is_not_drawn_of_video_networks_is_said(volume):

@@ -179,7 +179,7 @@ def test_units_of_an_output_without_a_known_layout_are_on_its_last_axis():
     """Windows x tokens x features: as many units as ``channels`` says, or dead ones would be miscounted."""
     use = LayerUse(
         name="act", module_name="act", call=1, kind="act", function="ReLU", shape=(2, 3, 4, 5), layout="other",
-        grid=None, prefix_tokens=0, is_backbone=True, same_as=None,
+        grid=None, volume=None, prefix_tokens=0, is_backbone=True, same_as=None,
     )  # fmt: skip
     output = torch.rand(6, 2, 3, 4, 5)
     units = use.to_units(output)

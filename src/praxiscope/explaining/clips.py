@@ -2,8 +2,8 @@
 
 A network of frames puts the frames of all clips into one batch, so a layer's output and its gradient are of
 single frames, while the score that is differentiated is the clip's. A video network's layers put out volumes
-(C, t, h, w): a channel's weight is the mean of its gradient over all of a volume, and the maps of its t steps
-are brought to the T frames by interpolation in time too.
+(C, t, h, w), or tokens that stand for t x h x w patches: a channel's weight is the mean of its gradient over
+all of them, and the maps of the t steps are brought to the T frames by interpolation in time too.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from praxiscope.explaining.saliency.cam import (
     read_layer,
 )
 from praxiscope.explaining.saliency.catalog import Method, find_methods
-from praxiscope.explaining.saliency.target import find_target_use
+from praxiscope.explaining.saliency.target import choose_last, find_target_use
 from praxiscope.explaining.subject import Subject, hold_still
 from praxiscope.models.layer_uses import LayerUse, list_layers, watch_layers
 from praxiscope.models.temporal import AttentionPool, TemporalHead, TransformerPool
@@ -133,17 +133,17 @@ def find_clip_layer(subject: Subject, layer: str | None) -> LayerUse:
     uses = tuple(use for use in list_layers(subject.module, subject.make_example()) if use.is_backbone)
     if takes_frames(subject):
         return find_target_use(subject, uses, layer)
-    volumes = [use for use in uses if _count_steps(use) is not None]
-    if not volumes:
+    usual = choose_last(subject.module, uses, [use for use in uses if _count_steps(use) is not None])
+    if usual is None:
         raise UsageError(
             f"{subject.label}: no layer of {type(subject.module).__name__} puts out a map for each step of "
             "time, so there are none to draw. Which frames matter is still measured: --method none."
         )
-    use = volumes[-1] if layer is None else find_layer(uses, layer)
+    use = usual if layer is None else find_layer(uses, layer)
     if _count_steps(use) is None:
         raise UsageError(
             f"'{layer}' puts out {use.shape} for a clip, which is no map for each step of time; choose a "
-            f"layer with one, as '{volumes[-1].name}'."
+            f"layer with one, as '{usual.name}'."
         )
     return use
 
@@ -156,7 +156,17 @@ def describe_steps(subject: Subject, use: LayerUse) -> str | None:
     told = "all frames have the same map" if steps == 1 else "maps of neighbouring frames are interpolated"
     return (
         f"'{use.name}' has {steps} of {frames} steps in time: {told}, and shares of frames say little. "
-        "An earlier layer (--layer) has more; what is lost without each frame is measured in any case."
+        "An earlier layer (--layer) may have more; what is lost without each frame is measured in any case."
+    )
+
+
+def describe_empty(maps: ClipMaps) -> str | None:
+    """Return a warning where maps hold nothing at all; else None."""
+    if maps.maps.any():
+        return None
+    return (
+        f"{maps.method} at '{maps.layer}' is zero everywhere: nothing there speaks for the answer, or what "
+        "comes behind doesn't read it. Look at another layer too: --layer."
     )
 
 
@@ -166,11 +176,8 @@ def takes_frames(subject: Subject) -> bool:
 
 
 def _count_steps(use: LayerUse) -> int | None:
-    """Return t of a layer that puts out volumes with a map for each step, None of others."""
-    if use.layout not in {"volume", "volume-last"}:
-        return None
-    steps, height, width = use.shape[1:] if use.layout == "volume" else use.shape[:3]
-    return steps if min(height, width) > 1 else None
+    """Return t of a layer with a map for each step of time, None of others."""
+    return use.volume[0] if use.volume is not None and min(use.volume[1:]) > 1 else None
 
 
 def collect_frame_activations(

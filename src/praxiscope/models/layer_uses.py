@@ -47,6 +47,8 @@ class LayerUse:
     ``volume`` (C, t, h, w) and ``volume-last`` (t, h, w, C), or ``other``."""
     grid: tuple[int, int] | None
     """(h, w) of a map, or of the patches that tokens stand for; None for vectors."""
+    volume: tuple[int, int, int] | None
+    """(t, h, w) of a volume, or of the patches of all frames that tokens stand for; None for others."""
     prefix_tokens: int
     """Tokens before the patches' (class token, registers); 0 but for tokens."""
     is_backbone: bool
@@ -73,15 +75,19 @@ class LayerUse:
         Of a volume the steps of time stand below each other, (N, C, t x h, w).
 
         Raises:
-            ValueError: The layer has no grid; look at ``grid`` first.
+            ValueError: The layer has neither; look at ``grid`` and ``volume`` first.
         """
         if self.layout in {"volume", "volume-last"}:
             return (output if self.layout == "volume" else output.movedim(-1, 1)).flatten(2, 3)
-        if self.grid is None:
+        sides = self.grid
+        if self.volume is not None:
+            steps, height, width = self.volume
+            sides = (steps * height, width)
+        if sides is None:
             raise ValueError(f"'{self.name}' puts out {self.shape}, which is no map")
         if self.layout == "tokens":
             patches = output[:, self.prefix_tokens :].transpose(1, 2)
-            return patches.reshape(*patches.shape[:2], *self.grid)
+            return patches.reshape(*patches.shape[:2], *sides)
         return output.movedim(-1, 1) if self.layout == "map-last" else output
 
 
@@ -96,13 +102,15 @@ def list_layers(module: nn.Module, example: Tensor) -> tuple[LayerUse, ...]:
 
     Args:
         module: A network of timm or torchvision, or one like it, unwrapped. It isn't changed.
-        example: (N, 3, H, W), normalised or not: only shapes are looked at.
+        example: (N, 3, H, W), or (N, T, 3, H, W) of a network of clips, normalised or not: only shapes are
+            looked at.
 
     Returns:
         The uses; a block comes after the layers inside it.
     """
     head = find_head(module)
-    prefix = getattr(module, "num_prefix_tokens", None)
+    prefix, first_volume = getattr(module, "num_prefix_tokens", None), _find_first_volume(module)
+    samples = {len(example), example.shape[:2].numel()} if example.ndim == 5 else None
     names = {each: name for name, each in module.named_modules() if name}
     calls: Counter[str] = Counter()
     seen: dict[tuple[int, int], str] = {}
@@ -119,11 +127,17 @@ def list_layers(module: nn.Module, example: Tensor) -> tuple[LayerUse, ...]:
         mark = (id(output), output._version)  # noqa: SLF001 - torch has no other way to ask
         shape = tuple(output.shape[1:])
         layout, grid, before = _describe_shape(shape, prefix)
+        volume = None
+        if samples is None or len(output) in samples:  # attention makes samples of its heads for a while
+            volume = _describe_volume(layout, shape, first_volume)
+        if volume is not None and layout == "tokens":
+            grid, before = None, 1
         uses.append(
             LayerUse(
                 name=use_name, module_name=name, call=calls[name], kind=find_kind(layer),
                 function=type(layer).__name__, shape=shape, layout=layout, grid=grid,
-                prefix_tokens=before, is_backbone=not is_under(name, head), same_as=seen.get(mark),
+                volume=volume, prefix_tokens=before, is_backbone=not is_under(name, head),
+                same_as=seen.get(mark),
             )
         )  # fmt: skip
         seen.setdefault(mark, use_name)
@@ -239,3 +253,27 @@ def _find_grid(tokens: int, prefix: int | None) -> tuple[tuple[int, int] | None,
         if side > 1 and side * side + before == tokens:
             return (side, side), before
     return None, 0
+
+
+def _find_first_volume(module: nn.Module) -> tuple[int, int, int] | None:
+    """Return (t, h, w) of the patches that a network of tokens over time begins with: torchvision's MViT."""
+    encoding = getattr(module, "pos_encoding", None)
+    size, steps = getattr(encoding, "spatial_size", None), getattr(encoding, "temporal_size", None)
+    return None if size is None or steps is None else (steps, *size)
+
+
+def _describe_volume(
+    layout: Layout, shape: tuple[int, ...], first: tuple[int, int, int] | None
+) -> tuple[int, int, int] | None:
+    """Return (t, h, w) of an output: of tokens that of patches whose sides were halved often enough."""
+    if layout in {"volume", "volume-last"}:
+        steps, height, width = shape[1:] if layout == "volume" else shape[:3]
+        return steps, height, width
+    if layout != "tokens" or first is None:
+        return None
+    steps, height, width = first
+    while height > 1 and width > 1:
+        if steps * height * width + 1 == shape[0]:  # one is the class token
+            return steps, height, width
+        height, width = -(-height // 2), -(-width // 2)
+    return None

@@ -22,6 +22,7 @@ from praxiscope.explaining.clip_index import ClipEntry, add_to_clip_index
 from praxiscope.explaining.clips import (
     collect_frame_activations,
     compute_clip_maps,
+    describe_empty,
     describe_steps,
     find_clip_layer,
     find_clip_methods,
@@ -215,6 +216,9 @@ def _picture(
 ) -> ClipPicture:
     subject = explained.subject
     found = {name: compute_clip_maps(subject, name, clips, goal, layer=plan.layer) for name in plan.methods}
+    for maps in found.values():
+        if (empty := describe_empty(maps)) is not None:
+            plan.watch.note(f"{title}: {empty}")
     return ClipPicture(
         frames=clips[0],
         numbers=numbers,

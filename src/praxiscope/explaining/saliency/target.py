@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from torch import Tensor, nn
 
@@ -35,28 +35,58 @@ def choose_target_layer(subject: Subject) -> str:
 
 def choose_target_use(subject: Subject, uses: tuple[LayerUse, ...]) -> LayerUse:
     """Return the layer that :func:`choose_target_layer` names, from the network's uses."""
-    # In the order of definition, as MultiheadAttention puts out a pair and isn't among the uses.
-    modules = [name for name, _ in subject.module.named_modules()]
-    over_time = tuple(name for name, each in subject.module.named_modules() if isinstance(each, TemporalHead))
-    attention = tuple(
-        name
-        for name, each in subject.module.named_modules()
-        if find_kind(each) == "attention" and not is_under(name, over_time)
-    )
-    mapped = [use for use in uses if _has_map(use) and not is_under(use.module_name, attention)]
-    if not mapped:
+    last = choose_last(subject.module, uses, [use for use in uses if _has_map(use)])
+    if last is None:
         raise UsageError(
             f"{subject.label}: no layer of {type(subject.module).__name__} puts out a map or patch tokens "
             "that could be explained. Use integrated-gradients or occlusion, which need no layer."
         )
-    last = mapped[-1]
-    if last.layout == "tokens" and attention:
-        reader = attention[-1]
-        before = set(modules[: modules.index(reader)])
-        read = [u for u in mapped if u.module_name in before and not is_under(reader, (u.module_name,))]
-        return read[-1] if read else last
+    if last.layout == "tokens" and _list_attention(subject.module):
+        return last
     end = find_backbone_end(uses)
     return end if last.is_backbone and end is not None and end.grid == last.grid else last
+
+
+def choose_last(module: nn.Module, uses: Sequence[LayerUse], mapped: Sequence[LayerUse]) -> LayerUse | None:
+    """Return the last of some layers; of patch tokens what the last attention layer reads.
+
+    Args:
+        module: The network.
+        uses: All of its layers.
+        mapped: Those to choose from.
+    """
+    attention = _list_attention(module)
+    outside = [use for use in mapped if not is_under(use.module_name, attention)]
+    if not outside:
+        return None
+    last = outside[-1]
+    if last.layout != "tokens" or not attention:
+        return last
+    reader = attention[-1]
+    before = _list_before(module, uses, reader)
+    read = [use for use in outside if use in before and not is_under(reader, (use.module_name,))]
+    return read[-1] if read else last
+
+
+def _list_attention(module: nn.Module) -> tuple[str, ...]:
+    """Return the attention layers, but for those over time."""
+    over_time = tuple(name for name, each in module.named_modules() if isinstance(each, TemporalHead))
+    return tuple(
+        name
+        for name, each in module.named_modules()
+        if find_kind(each) == "attention" and not is_under(name, over_time)
+    )
+
+
+def _list_before(module: nn.Module, uses: Sequence[LayerUse], reader: str) -> Sequence[LayerUse]:
+    """Return the layers in front of an attention layer, by its inner layers or, without any, its place."""
+    inner = next((place for place, use in enumerate(uses) if is_under(use.module_name, (reader,))), None)
+    if inner is not None:
+        return uses[:inner]
+    # MultiheadAttention calls no layers and puts out a pair: the order of definition must do.
+    names = [name for name, _ in module.named_modules()]
+    defined = set(names[: names.index(reader)])
+    return [use for use in uses if use.module_name in defined]
 
 
 def find_target_use(subject: Subject, uses: tuple[LayerUse, ...], layer: str | None) -> LayerUse:

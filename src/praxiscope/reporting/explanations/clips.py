@@ -101,7 +101,9 @@ def _plot_frames(axes: Axes, picture: ClipPicture) -> None:
     if picture.attention is not None:
         shares.plot(places, 100 * picture.attention, "-.", color=INK, marker="s", markersize=3,
                     label="attention over time")  # fmt: skip
-    shares.set_ylim(bottom=0)
+    # From 0 with room above: margins follow the range of a line, and even shares have none.
+    highest = max((float(np.max(line.get_ydata())) for line in shares.lines), default=0.0)
+    shares.set_ylim(0, 1.15 * highest or 1.0)
     shares.set_ylabel("share of a frame (%)", fontsize=8, color=BLUE)
     shares.set_visible(bool(shares.lines))
     for each in (axes, shares):
