@@ -11,8 +11,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from praxiscope.errors import IntegrityError
-from praxiscope.explaining.index import FigureFile, Neighbour, lock_index
+from praxiscope.explaining.index import FigureFile, Neighbour, lock_index, read_layout
 from praxiscope.runs import atomic
 
 SCHEMA = 1
@@ -88,26 +87,15 @@ def read_clip_index(folder: Path) -> ClipIndex:
     Raises:
         IntegrityError: The file is damaged, or of another version.
     """
-    path = folder / CLIP_INDEX
-    if not path.is_file():
-        return ClipIndex()
-    content = atomic.read_json(path)
-    try:
-        if content["schema"] != SCHEMA:
-            raise IntegrityError(
-                f"{path} has layout {content['schema']!r}, this version of Praxiscope reads {SCHEMA}. "
-                "Move the folder away and explain again."
-            )
+
+    def build(content: Mapping[str, Any]) -> ClipIndex:
         return ClipIndex(
             about=content["about"],
             entries=tuple(_to_entry(one) for one in content["entries"]),
             figures=tuple(FigureFile(**one) for one in content["figures"]),
         )
-    except (KeyError, TypeError, ValueError, AttributeError) as problem:
-        raise IntegrityError(
-            f"{path} is damaged ({type(problem).__name__}: {problem}). "
-            "Move the folder away and explain again."
-        ) from problem
+
+    return read_layout(folder / CLIP_INDEX, SCHEMA, build) or ClipIndex()
 
 
 def add_to_clip_index(

@@ -11,10 +11,10 @@ import contextlib
 import hashlib
 import re
 import unicodedata
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import filelock
 
@@ -22,6 +22,7 @@ from praxiscope.errors import IntegrityError
 from praxiscope.runs import atomic
 
 SCHEMA = 1
+Read = TypeVar("Read")
 INDEX = "samples.json"
 Role = Literal["predicted", "true"]
 Reason = Literal["named", "random", "failure"]
@@ -186,22 +187,39 @@ def read_index(folder: Path) -> Index:
     Raises:
         IntegrityError: The file is damaged.
     """
-    path = folder / INDEX
-    if not path.is_file():
-        return Index()
-    content = atomic.read_json(path)
-    try:
-        if content["schema"] != SCHEMA:
-            raise IntegrityError(
-                f"{path} has layout {content['schema']!r}, this version of Praxiscope reads {SCHEMA}. "
-                "Move the folder away and explain again."
-            )
+
+    def build(content: Mapping[str, Any]) -> Index:
         return Index(
             about=content["about"],
             entries=tuple(_to_entry(one) for one in content["samples"]),
             figures=tuple(FigureFile(**one) for one in content["figures"]),
             sentences=tuple(content["sentences"]),
         )
+
+    return read_layout(folder / INDEX, SCHEMA, build) or Index()
+
+
+def read_layout(path: Path, schema: int, build: Callable[[Mapping[str, Any]], Read]) -> Read | None:
+    """Read a JSON file of a known layout; None where there is no file.
+
+    Args:
+        path: The file.
+        schema: The layout that this version reads.
+        build: Makes a value of its content; what it raises on damaged content is explained.
+
+    Raises:
+        IntegrityError: The file is damaged, or of another layout.
+    """
+    if not path.is_file():
+        return None
+    content = atomic.read_json(path)
+    try:
+        if content["schema"] != schema:
+            raise IntegrityError(
+                f"{path} has layout {content['schema']!r}, this version of Praxiscope reads {schema}. "
+                "Move the folder away and explain again."
+            )
+        return build(content)
     except (KeyError, TypeError, ValueError, AttributeError) as problem:
         raise IntegrityError(
             f"{path} is damaged ({type(problem).__name__}: {problem}). "

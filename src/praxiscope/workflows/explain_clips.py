@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
 from praxiscope.data.clips.crops import count_views
 from praxiscope.data.clips.probe import survey_video
@@ -35,12 +34,11 @@ from praxiscope.explaining.kernels import collect_kernels, list_convolutions
 from praxiscope.reporting.explanations.activations import plot_activations
 from praxiscope.reporting.explanations.clips import ClipPicture, build_clip_page, plot_clip
 from praxiscope.reporting.explanations.kernels import plot_kernels
-from praxiscope.runs import atomic
 from praxiscope.stats.calibration import compute_log_softmax
 from praxiscope.tensors import Heads
 from praxiscope.training.watch import Watcher
 from praxiscope.workflows.explain_clip_choice import ChosenClip, ClipWish, choose_clips
-from praxiscope.workflows.explain_features import Library, open_library
+from praxiscope.workflows.explain_features import Library, open_library, write_nearest
 from praxiscope.workflows.explain_samples import write_figure
 from praxiscope.workflows.explain_subjects import Explained
 
@@ -248,18 +246,5 @@ def _find_neighbours(
 ) -> tuple[Neighbour, ...]:
     if library is None:
         return ()
-    neighbours = []
-    for place, near in enumerate(library.find_nearest(explained, clip[None], [sample_id])[0], start=1):
-        file = f"epoch{explained.epoch:02d}-near{place}.jpg"
-        if near.picture is not None:
-            with atomic.replacing(folder / file) as aside:
-                Image.fromarray(near.picture).save(aside, format="JPEG", quality=88)
-        neighbours.append(
-            Neighbour(
-                sample_id=near.sample_id,
-                name=near.name,
-                similarity=near.similarity,
-                picture=None if near.picture is None else file,
-            )
-        )
-    return tuple(neighbours)
+    (nearest,) = library.find_nearest(explained, clip[None], [sample_id])
+    return write_nearest(nearest, folder, explained.epoch)

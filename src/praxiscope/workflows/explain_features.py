@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,9 @@ from praxiscope.data.manifest import quantify
 from praxiscope.data.media import decode_sample
 from praxiscope.errors import DataError
 from praxiscope.explaining.feature_file import FeatureTable, read_features, write_features
+from praxiscope.explaining.index import Neighbour
 from praxiscope.explaining.neighbours import compute_features, find_nearest
+from praxiscope.runs import atomic
 from praxiscope.runs.environment import count_cores
 from praxiscope.training.watch import Watcher
 from praxiscope.workflows.explain_subjects import Explained
@@ -99,6 +102,25 @@ class Library:
             similarity=cosine,
             picture=None if picture is None else np.array(picture),
         )
+
+
+def write_nearest(nearest: Sequence[Near], folder: Path, epoch: int) -> tuple[Neighbour, ...]:
+    """Write the pictures of nearest training samples into a folder; return what the index says of them."""
+    neighbours = []
+    for place, near in enumerate(nearest, start=1):
+        file = f"epoch{epoch:02d}-near{place}.jpg"
+        if near.picture is not None:
+            with atomic.replacing(folder / file) as aside:
+                Image.fromarray(near.picture).save(aside, format="JPEG", quality=88)
+        neighbours.append(
+            Neighbour(
+                sample_id=near.sample_id,
+                name=near.name,
+                similarity=near.similarity,
+                picture=None if near.picture is None else file,
+            )
+        )
+    return tuple(neighbours)
 
 
 def open_library(explained: Explained, folder: Path, count: int, watch: Watcher) -> Library | None:

@@ -17,7 +17,6 @@ from praxiscope.explaining.index import (
     Entry,
     FigureFile,
     MapFile,
-    Neighbour,
     Role,
     add_to_index,
     clean_name,
@@ -34,7 +33,7 @@ from praxiscope.reporting.figures import save_figure
 from praxiscope.runs import atomic
 from praxiscope.stats.calibration import compute_softmax
 from praxiscope.training.watch import Watcher
-from praxiscope.workflows.explain_features import Library
+from praxiscope.workflows.explain_features import Library, write_nearest
 from praxiscope.workflows.explain_subjects import Explained, Seen
 
 _LAYERS = 3
@@ -328,23 +327,14 @@ def _find_neighbours(
     folder: Path,
 ) -> list[Entry]:
     found = library.find_nearest(explained, images, [entry.sample_id for entry in entries])
-    result = []
-    for entry, nearest in zip(entries, found, strict=True):
-        neighbours = []
-        for place, one in enumerate(nearest, start=1):
-            file = f"epoch{entry.epoch:02d}-near{place}.jpg"
-            if one.picture is not None:
-                _save(Image.fromarray(one.picture), folder / entry.slug / file, "JPEG")
-            neighbours.append(
-                Neighbour(
-                    sample_id=one.sample_id,
-                    name=one.name,
-                    similarity=one.similarity,
-                    picture=None if one.picture is None else file,
-                )
-            )
-        result.append(replace(entry, neighbours=tuple(neighbours), num_compared=library.size))
-    return result
+    return [
+        replace(
+            entry,
+            neighbours=write_nearest(nearest, folder / entry.slug, entry.epoch),
+            num_compared=library.size,
+        )
+        for entry, nearest in zip(entries, found, strict=True)
+    ]
 
 
 def _save(picture: Image.Image, path: Path, kind: str) -> None:
