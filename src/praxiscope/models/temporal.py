@@ -64,6 +64,9 @@ class AttentionPool(nn.Module):
 class TransformerPool(nn.Module):
     """A small transformer over frames with learned places; its class token is the clip (B, D).
 
+    Places begin as sines and cosines (Vaswani et al. 2017), as large as the normalised features: from places
+    of 0.02, as images have them, order is learned late, and not at all beside a backbone from scratch.
+
     Args:
         dim: D.
         num_frames: T.
@@ -72,14 +75,13 @@ class TransformerPool(nn.Module):
     def __init__(self, dim: int, num_frames: int) -> None:
         super().__init__()
         heads = next(count for count in range(_HEADS, 0, -1) if dim % count == 0)
-        self.place = nn.Parameter(torch.zeros(num_frames, dim))
+        self.place = nn.Parameter(_build_waves(num_frames, dim))
         self.token = nn.Parameter(torch.zeros(1, 1, dim))
         self.norm = nn.LayerNorm(dim)
         layer = nn.TransformerEncoderLayer(
             dim, heads, 2 * dim, dropout=0.1, activation="gelu", batch_first=True, norm_first=True
         )
         self.layers = nn.TransformerEncoder(layer, _LAYERS, nn.LayerNorm(dim), enable_nested_tensor=False)
-        nn.init.trunc_normal_(self.place, std=0.02)
         nn.init.trunc_normal_(self.token, std=0.02)
 
     def forward(self, features_BTD: Tensor) -> Tensor:
@@ -88,6 +90,12 @@ class TransformerPool(nn.Module):
         placed = self.norm(features_BTD) + self.place[:frames]
         out: Tensor = self.layers(torch.cat([self.token.expand(batch, -1, -1), placed], dim=1))
         return out[:, 0]
+
+
+def _build_waves(num_frames: int, dim: int) -> Tensor:
+    """Return sines and cosines of the frames' numbers, of wavelengths from 2 pi to 20,000 pi, (T, D)."""
+    angles = torch.arange(num_frames)[:, None] * 1e4 ** (-torch.arange(0, dim, 2) / dim)
+    return torch.stack([angles.sin(), angles.cos()], dim=2).flatten(1)[:, :dim]
 
 
 class GruPool(nn.Module):
