@@ -66,6 +66,7 @@ def clips(tmp_path_factory) -> ClipRuns:
     two = {
         "data.source": "csv", "data.csv": "two.csv", "data.heads": {"verb": "verb", "noun": "noun"},
         "train.monitor": "val/verb_top1", "clip.num_clips": 2,
+        "train.histogram_every_epochs": 1,
     }  # fmt: skip
     tests = sorted((root / "test").glob("*/*"))
     return ClipRuns(

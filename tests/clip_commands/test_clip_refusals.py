@@ -11,7 +11,6 @@ from praxiscope.profiling.plan import Plan
 from praxiscope.workflows.bakeoff import bakeoff
 from praxiscope.workflows.explain import explain
 from praxiscope.workflows.profile import profile
-from praxiscope.workflows.zeroshot import zeroshot
 
 QUICK = {"nearest": 0, "activations": False}
 
@@ -29,15 +28,6 @@ def test_a_bakeoff_of_two_heads_is_refused_before_anything_is_trained(clips, tmp
             overrides=both, output=tmp_path / "bakeoff",
         )  # fmt: skip
     assert not (tmp_path / "bakeoff").exists()
-
-
-def test_clips_have_no_zero_shot_classifier(clips, tmp_path):
-    films = clips.root.parent / "films"
-    with pytest.raises(UsageError, match="holds clips, and an image-text model looks at single images"):
-        zeroshot(
-            "ViT-B-32", data=films, weights=tmp_path / "none", output=tmp_path,
-            overrides=("data.source=csv", "data.csv=two.csv", "data.heads={verb: verb}"),
-        )  # fmt: skip
 
 
 @pytest.fixture(scope="module")

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torchvision.models.video.mvit import MSBlockConfig, MViT
 
 from praxiscope.data.manifest import read_manifest
 from praxiscope.errors import IntegrityError, UsageError
+from praxiscope.evaluation.predictions import read_predictions
 from praxiscope.explaining.clip_index import read_clip_index
 from praxiscope.explaining.clips import (
     ClipMaps,
@@ -25,12 +30,18 @@ from praxiscope.explaining.clips import (
 )
 from praxiscope.explaining.saliency.compute import compute_maps
 from praxiscope.explaining.subject import build_subject
+from praxiscope.models import build, video
 from praxiscope.models.build import build_model
+from praxiscope.models.catalog import find_card
 from praxiscope.models.runtime import Runtime
 from praxiscope.profiling.plan import Plan
 from praxiscope.recipe.schema import ModelSection
+from praxiscope.reporting.build import build_report
+from praxiscope.runs.rundir import RunDir
+from praxiscope.stats.calibration import compute_log_softmax
 from praxiscope.training.watch import Silent
 from praxiscope.workflows.explain import explain
+from praxiscope.workflows.explain_features import draw_evaluated
 from praxiscope.workflows.explain_subjects import open_explained
 from praxiscope.workflows.profile import profile
 from praxiscope.workflows.verify import verify
@@ -106,9 +117,9 @@ def test_failures_of_clips_are_explained_by_default(clips, tmp_path):
 
 
 def test_what_explains_images_only_is_refused_by_name(clips, tmp_path):
-    for name in ("embedding", "histograms", "reliance"):
+    for name in ("measure", "reliance"):
         with pytest.raises(UsageError, match=f"--{name} looks at single images"):
-            explain(clips.one, output=tmp_path, **{name: True})
+            explain(clips.one, output=tmp_path, **{name: 1})
     with pytest.raises(UsageError, match="'occlusion' explains single images; for clips choose of gradcam"):
         explain(clips.one, random=1, methods=["occlusion"], output=tmp_path)
     with pytest.raises(UsageError, match="clips are explained at one layer"):
@@ -141,6 +152,60 @@ def test_a_profile_of_clips_counts_and_times_clips(clips, tmp_path, name):
     if name == "two":
         with pytest.raises(UsageError, match="two has the heads verb and noun"):
             profile([run.path], plan=Plan(accuracy=True), output=tmp_path)
+
+
+def test_the_split_is_mapped_in_the_colours_of_each_head(clips, tmp_path):
+    notes = Silent()
+    outcome = explain(clips.two, embedding=True, activations=False, output=tmp_path, watch=notes)
+    assert outcome.entries == ()
+    figures = [one for one in read_clip_index(tmp_path).figures if one.kind == "embedding"]
+    assert [one.title for one in figures[:2]] == [
+        "Features of 6 clips of test, PCA, by verb", "Features of 6 clips of test, PCA, by noun"
+    ]  # fmt: skip
+    predictions = read_predictions(clips.two.predictions("test"))
+    for head, figure in zip(("verb", "noun"), figures, strict=False):
+        with (tmp_path / figure.file).with_suffix(".csv").open(encoding="utf-8") as stream:
+            rows = list(csv.DictReader(stream))
+        names = predictions.heads[head]
+        assert [row["sample_id"] for row in rows] == list(predictions.sample_ids)
+        assert [row["true"] for row in rows] == [names[place] for place in predictions.targets(head)]
+        assert [row["predicted"] for row in rows] == [names[place] for place in predictions.preds(head)]
+    page = outcome.page.read_text(encoding="utf-8")
+    assert "No clip is explained yet" in page
+    assert "--histograms" in page
+    assert "--embedding" not in page  # it is drawn
+
+
+def test_layers_are_measured_on_clips_of_several_heads(clips, tmp_path):
+    outcome = explain(clips.two, histograms=True, activations=False, output=tmp_path)
+    (figure,) = read_clip_index(tmp_path).figures
+    assert figure.title == "Activations and gradients, layer by layer, 6 clips of test"
+    assert all(sentence in outcome.page.read_text(encoding="utf-8") for sentence in outcome.findings)
+    content = json.loads((tmp_path / figure.file).with_suffix(".json").read_text(encoding="utf-8"))
+    assert (content["num_images"], content["thing"]) == (6, "clip")
+    explained = open_explained(clips.two, device="cpu", data=None, split="test", watch=Silent())
+    pixels, targets = draw_evaluated(explained, 64, seed=0, watch=Silent())
+    logits = explained.subject.compute_logits(pixels)
+    expected = sum(
+        -compute_log_softmax(part)[range(6), targets[:, place]].mean()
+        for place, part in enumerate(explained.samples.heads.split_logits(logits).values())
+    )
+    assert content["loss"] == pytest.approx(expected, rel=1e-4)
+
+
+def test_the_report_shows_explained_clips(clips, tmp_path):
+    shutil.copytree(clips.one.path, tmp_path / clips.one.run_id)
+    own = RunDir.open(tmp_path / clips.one.run_id)
+    assert 'id="explanations"' not in build_report(own).read_text(encoding="utf-8")
+    outcome = explain(own, random=4, nearest=0, activations=False)
+    page = build_report(own).read_text(encoding="utf-8")
+    shown = page[page.index('id="explanations"') :]
+    assert shown.count('class="strip"') == 3  # of four
+    assert "All 4 explained samples" in shown
+    assert outcome.entries[0].sample_id.rsplit("/", 1)[-1] in shown.replace("<wbr>", "")
+    (own.explain / outcome.entries[0].slug / outcome.entries[0].files["action"]).write_bytes(b"no picture")
+    with pytest.raises(IntegrityError, match="damaged or missing"):
+        build_report(own)
 
 
 def flip_bit(file):
@@ -244,16 +309,38 @@ def test_volumes_with_fewer_steps_than_frames_are_told(volume):
         find_clip_layer(volume, "avgpool")
 
 
-def test_tokens_of_all_frames_are_read_in_front_of_the_last_attention():
+def build_small_mvit(_name, *, weights, num_classes):
+    """MViT v2 of three blocks for 8 frames of 64 px: its parts, at a thousandth of the arithmetic."""
+    del weights
+    pooled = {"kernel_q": [3, 3, 3], "kernel_kv": [3, 3, 3], "stride_kv": [1, 2, 2]}
+    blocks = [
+        MSBlockConfig(num_heads=1, input_channels=16, output_channels=16, stride_q=[1, 1, 1], **pooled),
+        MSBlockConfig(num_heads=2, input_channels=16, output_channels=32, stride_q=[1, 2, 2], **pooled),
+        MSBlockConfig(num_heads=2, input_channels=32, output_channels=32, stride_q=[1, 1, 1], **pooled),
+    ]
+    return MViT(
+        spatial_size=(64, 64), temporal_size=8, block_setting=blocks, residual_pool=True,
+        residual_with_cls_embed=False, rel_pos_embed=True, proj_after_attn=True, num_classes=num_classes,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("frames", "side", "last"), [(8, 64, 2), pytest.param(16, 224, 15, marks=pytest.mark.soak)]
+)
+def test_tokens_of_all_frames_are_read_in_front_of_the_last_attention(monkeypatch, frames, side, last):
     """Behind it only the class token matters to the score: a map from there would be empty."""
+    if side != 224:
+        small = replace(find_card("mvit_v2_s"), img_size=side, num_frames=frames)
+        monkeypatch.setattr(build, "find_card", lambda _name: small)
+        monkeypatch.setattr(video, "get_model", build_small_mvit)
     runtime = Runtime(device=torch.device("cpu"), precision="fp32", reason="test", channels_last=False)
-    section = ModelSection(name="mvit_v2_s", img_size=224, num_frames=16)
+    section = ModelSection(name="mvit_v2_s", img_size=side, num_frames=frames)
     subject = build_subject(
         build_model(section, num_classes=3, seed=0), runtime, ("a", "b", "c"), "tokens over time"
     )
-    clip = np.random.default_rng(0).integers(0, 256, (1, 16, 224, 224, 3), dtype=np.uint8)
+    clip = np.random.default_rng(0).integers(0, 256, (1, frames, side, side, 3), dtype=np.uint8)
     found = compute_clip_maps(subject, "gradcam", clip, np.array([1]))
-    assert found.layer == "blocks.15.norm1"
+    assert found.layer == f"blocks.{last}.norm1"
     kept = {}
     layer = subject.module.get_submodule(found.layer)
     handle = layer.register_forward_hook(lambda _layer, _inputs, output: kept.update(out=output))
@@ -261,13 +348,15 @@ def test_tokens_of_all_frames_are_read_in_front_of_the_last_attention():
     handle.remove()
     gradient = torch.autograd.grad(logits[0, 1], kept["out"])[0][:, 1:]
     coarse = (gradient.mean(dim=1, keepdim=True) * kept["out"][:, 1:]).sum(dim=2).relu()
+    steps, places = frames // 2, side // (8 if side == 64 else 32)
     large = torch.nn.functional.interpolate(
-        coarse.reshape(1, 1, 8, 7, 7), size=(16, 224, 224), mode="trilinear"
+        coarse.reshape(1, 1, steps, places, places), size=(frames, side, side), mode="trilinear"
     )
     np.testing.assert_allclose(found.maps, large[0].detach().numpy(), rtol=1e-3, atol=1e-7)
     assert found.maps.any()
-    with pytest.raises(UsageError, match=r"'blocks.15.attn.pool_q.pool' puts out .* choose a layer"):
-        find_clip_layer(subject, "blocks.15.attn.pool_q.pool")
+    pool = f"blocks.{last}.attn.pool_q.pool"
+    with pytest.raises(UsageError, match=rf"'{pool}' puts out .* choose a layer"):
+        find_clip_layer(subject, pool)
 
 
 def test_maps_that_hold_nothing_are_told():
@@ -280,3 +369,8 @@ def test_maps_that_hold_nothing_are_told():
 
 def test_what_is_not_drawn_of_video_networks_is_said(volume):
     assert collect_frame_activations(volume, np.zeros((4, 32, 32, 3), np.uint8), 0) is None
+
+
+def test_layers_of_a_run_with_several_heads_and_views_were_watched(clips):
+    events = EventAccumulator(str(clips.two.tensorboard), size_guidance={"histograms": 0}).Reload()
+    assert "gradients/conv1.2" in events.Tags()["histograms"]

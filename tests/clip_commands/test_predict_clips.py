@@ -5,22 +5,29 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+from dataclasses import replace
 
 import av
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from praxiscope.comparison.cascade import Wish
 from praxiscope.data.video import Sampling
 from praxiscope.errors import UsageError
 from praxiscope.evaluation.predictions import read_predictions
 from praxiscope.prediction import camera
-from praxiscope.workflows.cascade import cascade
+from praxiscope.recipe.load import load_recipe
+from praxiscope.stats.cascade import compute_confidence, fit_temperature
+from praxiscope.training.watch import Silent
+from praxiscope.workflows.cascade import CascadeCosts, cascade, measure_latencies
 from praxiscope.workflows.evaluate import evaluate
 from praxiscope.workflows.export import export
+from praxiscope.workflows.networks import open_run
 from praxiscope.workflows.predict import predict
 from praxiscope.workflows.predict_clips import WindowChoice
 from praxiscope.workflows.predict_record import PredictSettings
+from praxiscope.workflows.train import train
 
 ALL = PredictSettings(formats=("csv", "json", "parquet"), device="cpu")
 
@@ -157,13 +164,69 @@ def test_what_goes_with_images_is_refused_by_name(clips, small_run, tmp_path):
             predict(model.path, str(clips.video), output=tmp_path / "a", settings=settings)
 
 
-def test_a_cascade_of_clips_is_refused(clips, tmp_path):
-    for split in ("val", "test"):
-        evaluate(clips.one, split=split)
-    copy = tmp_path / "one" / clips.one.run_id
-    shutil.copytree(clips.one.path, copy)
-    with pytest.raises(UsageError, match="is a run on clips; a cascade is of two runs on images"):
-        cascade(clips.one.path, copy, output=tmp_path / "c")
+@pytest.fixture(scope="module")
+def planned(clips, tmp_path_factory):
+    """A cascade of two runs that look at other frames, in other numbers and views; folder and plan."""
+    folder = tmp_path_factory.mktemp("cascade")
+    other = {"model.num_frames": 2, "clip.sampling": "segment", "clip.num_clips": 2, "model.img_size": 48}
+    recipe = load_recipe(load_recipe(clips.one.recipe).model_dump(mode="json"), {"name": "other", **other})
+    large = train(recipe, data=clips.root, output=folder / "runs")
+    for run in (clips.one, large):
+        for split in ("val", "test"):
+            evaluate(run, split=split)
+    small = read_predictions(clips.one.predictions("test"))
+    temperature = fit_temperature(
+        read_predictions(clips.one.predictions("val")).logits(),
+        read_predictions(clips.one.predictions("val")).targets(),
+    )
+    threshold = float(np.median(compute_confidence(small.logits(), temperature)))
+    costs = CascadeCosts(small_ms=1.0, large_ms=4.0)
+    result = cascade(clips.one, large, output=folder / "c", costs=costs, wish=Wish(threshold=threshold))
+    return result.folder, large
+
+
+@pytest.mark.parametrize("windows", [False, True])
+def test_a_cascade_of_clips_answers_as_the_run_that_was_asked(clips, planned, tmp_path, windows):
+    folder, large = planned
+    source = str(clips.video if windows else clips.root / "test")
+    settings = replace(ALL, images=False, windows=WindowChoice(window_s=0.8) if windows else WindowChoice())
+    tables = {}
+    for name, model in (("cascade", folder), ("small", clips.one.path), ("large", large.path)):
+        predict(model, source, output=tmp_path / name, settings=settings)
+        tables[name] = pq.read_table(tmp_path / name / "predictions.parquet").to_pylist()
+    asked = ["other" in row["answered_by"] for row in tables["cascade"]]
+    assert 0 < sum(asked) < len(asked)
+    for place, row in enumerate(tables["cascade"]):
+        alone = tables["large" if asked[place] else "small"][place]
+        assert row["logits"] == pytest.approx(alone["logits"], abs=1e-5)
+        assert (row["first_frame"], row["num_frames"]) == (alone["first_frame"], alone["num_frames"])
+
+
+def test_a_cascade_of_clips_needs_a_recording(planned, tmp_path):
+    with pytest.raises(UsageError, match=r"looks at a clip once more .* which a camera can't give"):
+        predict(planned[0], "0", output=tmp_path, settings=PredictSettings(windows=WindowChoice(window_s=1)))
+
+
+def test_the_cost_of_a_clip_is_that_of_all_its_views(clips, planned):
+    networks = [
+        open_run(run, device="cpu", batch_size=None, watch=Silent()) for run in (clips.one, planned[1])
+    ]
+    shapes = []
+    for network in networks:
+        compute = network.compute
+        object.__setattr__(
+            network, "compute", lambda clips, compute=compute: shapes.append(clips.shape) or compute(clips)
+        )
+    measure_latencies(*networks)
+    assert set(shapes) == {(1, 4, 32, 32, 3), (2, 2, 48, 48, 3)}
+
+
+def test_a_cascade_of_several_heads_is_refused(clips, tmp_path):
+    evaluate(clips.two, split="val")
+    copy = tmp_path / "two" / clips.two.run_id
+    shutil.copytree(clips.two.path, copy)
+    with pytest.raises(UsageError, match="heads verb and noun"):
+        cascade(clips.two.path, copy, output=tmp_path / "c")
 
 
 @pytest.mark.parametrize("name", [pytest.param("one", marks=pytest.mark.soak), "two"])

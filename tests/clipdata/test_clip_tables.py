@@ -9,12 +9,15 @@ import tarfile
 import pytest
 from numbered_frames import draw_number, write_frames, write_video
 
+import praxiscope as px
 from class_folders import write_class_folders
 from praxiscope.data.build import build_manifest
 from praxiscope.data.cache import AuditCache
 from praxiscope.data.clips import audit
 from praxiscope.errors import DataError, UsageError
 from praxiscope.recipe.schema import ClipSection, DataSection
+from praxiscope.training.watch import Silent
+from praxiscope.workflows.debug import build_subject
 
 
 def build(root, *, use_cache=False, clip=None, **options):
@@ -300,3 +303,17 @@ def test_the_rule_of_counting_is_part_of_what_was_asked(tmp_path):
     other = build(tmp_path, csv="t.csv", clip=ClipSection())
     assert one.fingerprint != other.fingerprint
     assert "is the last one" in codes(one)["D10.rule"].message
+
+
+def test_debug_counts_frames_as_training_does(tmp_path):
+    write_video(tmp_path / "a.mp4", 30)
+    rows = "path,label,start_frame,stop_frame\na.mp4,clap,0,8\na.mp4,wave,9,19\n"
+    (tmp_path / "t.csv").write_text(rows, encoding="utf-8")
+    asked = {
+        "data.source": "csv", "data.csv": "t.csv", "data.val_fraction": 0, "data.test_fraction": 0,
+        "clip.stop": "inclusive", "clip.frame_base": 0, "model.name": "test_resnet", "model.img_size": 32,
+        "model.num_frames": 4, "loader.workers": 0,
+    }  # fmt: skip
+    subject = build_subject(px.load_recipe("demo-cnn", asked), tmp_path, "cpu", Silent())
+    assert subject.manifest.table["first_frame"].to_pylist() == [0, 9]
+    assert subject.manifest.table["num_frames"].to_pylist() == [9, 11]

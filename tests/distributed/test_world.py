@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -139,6 +140,7 @@ def test_who_is_busy_is_waited_for(monkeypatch):
     own = pulse.Pulse(store, rank=1, size=2, launched=False)
     store.set("who/0", json.dumps({"pid": 4711, "host": "node1"}))
     store.set("beat/0", "7 7")
+    store.set("beat/1", "0 0")  # its own, as of every rank that has begun
     written = threading.Timer(0.6, lambda: store.set("turn/0", "done"))
     written.start()
     own.wait_for("turn/0", rank=0, doing="while it wrote")
@@ -148,6 +150,17 @@ def test_who_is_busy_is_waited_for(monkeypatch):
         RankLost, match=r"^Rank 0 of 2 \(process 4711 on node1\) died while it wrote; it was waited for"
     ):
         own.wait_for("turn/1", rank=0, doing="while it wrote")
+
+
+def test_nobody_waits_for_a_word_that_a_lost_store_would_hold():
+    def break_off(_keys):
+        raise torch.distributed.DistNetworkError("Broken pipe")
+
+    own = pulse.Pulse(SimpleNamespace(check=break_off), rank=1, size=2, launched=False)
+    with pytest.raises(
+        RankLost, match=r"^The store of the job \(torchrun, .* is gone at the end\. The run is"
+    ):
+        own.wait_for("end/0", rank=0, doing="at the end")
 
 
 # ------------------------------------------------------------------------------------------ wrong environments

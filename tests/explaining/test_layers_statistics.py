@@ -193,7 +193,7 @@ def test_a_perfect_fit_has_no_gradient_to_compare():
         network[-1].weight.zero_()
         network[-1].bias.copy_(torch.tensor([1e4, 0.0, 0.0, 0.0]))
     sentences = describe_findings(measure_layers(network, [(x, torch.zeros_like(y)) for x, y in batches()]))
-    assert any("The gradient at 12 is 0: the loss of these images says nothing" in line for line in sentences)
+    assert any("The gradient at 12 is 0: the loss of this sample says nothing" in line for line in sentences)
 
 
 def test_a_healthy_network_is_not_blamed():

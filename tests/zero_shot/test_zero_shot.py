@@ -13,6 +13,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 import praxiscope as px
+from praxiscope.data.stage.dataset import StageSpec, write_stage_clips
 from praxiscope.data.transforms import EvalTransform, InputSpec
 from praxiscope.errors import EnvironmentProblem, UsageError
 from praxiscope.models.build import build_model
@@ -109,6 +110,31 @@ def test_a_run_evaluates_reports_and_verifies_without_training(
             px.train(resume=run.path, epochs=epochs)
 
 
+def test_a_clip_is_the_mean_of_its_frames(models: dict[str, tuple[Any, Path]], tmp_path: Path) -> None:
+    model, path = models["Tiny-8"]
+    spec = StageSpec(size=32, actions=("sit_down", "stand_up"), train_per_action=1, val_per_action=1,
+                     test_per_action=2, num_frames=7)  # fmt: skip
+    root = write_stage_clips(tmp_path / "stage", spec)
+    overrides = ["evaluate.resamples=100", "loader.workers=0", "model.num_frames=3"]
+    run = zeroshot("Tiny-8", data=root, weights=path, templates=["{}"], output=tmp_path, overrides=overrides)
+    predictions = px.evaluate(run).predictions
+    built = build_model(px.load_recipe(run.recipe).model, num_classes=2, seed=0)
+    transform = EvalTransform(
+        spec=InputSpec(img_size=32, crop_pct=built.crop_pct, interpolation="bicubic", mean=built.mean)
+    )
+    sentences = [["sit down"], ["stand up"]]
+    for sample_id, found in zip(predictions.sample_ids, predictions.logits("action"), strict=True):
+        files = [sorted((root / sample_id).glob("*.jpg"))[place] for place in (0, 3, 6)]
+        pixels = np.stack([transform(Image.open(each).convert("RGB")) for each in files]) / 255
+        frames = torch.from_numpy((pixels - built.mean) / built.std).permute(0, 3, 1, 2).float()
+        expected = compute_reference(model, frames, sentences).mean(dim=0).numpy()
+        assert np.allclose(found, expected, atol=1e-2)
+    assert "no clip trained it" in run.read_run_json()["notes"][0]
+    assert px.report(run).is_file()
+    with pytest.raises(UsageError, match=r"only model\.num_frames can be set beside it"):
+        zeroshot("Tiny-8", data=root, weights=path, output=tmp_path, overrides=["model.temporal=gru"])
+
+
 def test_what_cant_be_used_is_said(models: dict[str, tuple[Any, Path]], tmp_path: Path) -> None:
     path = models["Tiny-8"][1]
     with pytest.raises(UsageError, match=r"no model 'Tiny-9'. Did you mean 'Tiny-8'"):
@@ -139,7 +165,7 @@ def test_an_unknown_class_in_the_texts_is_named(
             class_texts={"waves": "x"},
             output=tmp_path,
         )
-    with pytest.raises(UsageError, match=r"no model\. key can be set"):
+    with pytest.raises(UsageError, match=r"of the model\. keys only model\.num_frames can be set"):
         zeroshot(
             "Tiny-8",
             data=noise_folder,

@@ -25,10 +25,10 @@ def cascade(  # noqa: PLR0913, PLR0917 - one parameter a flag
         str, typer.Option(metavar="NAME", help="Which of the profile's runtimes.")
     ] = "eager-fp32",
     cost_small: Annotated[
-        float | None, typer.Option(metavar="MS", help="Milliseconds of an image in the small model.")
+        float | None, typer.Option(metavar="MS", help="Milliseconds of a sample in the small model.")
     ] = None,
     cost_large: Annotated[
-        float | None, typer.Option(metavar="MS", help="Milliseconds of an image in the large model.")
+        float | None, typer.Option(metavar="MS", help="Milliseconds of a sample in the large model.")
     ] = None,
     max_latency_ms: Annotated[
         float | None, typer.Option(metavar="MS", help="The most accurate at this mean cost.")

@@ -60,7 +60,7 @@ class Wish:
 
 @dataclass(frozen=True, kw_only=True)
 class Costs:
-    """Mean milliseconds of an image.
+    """Mean milliseconds of a sample.
 
     Attributes:
         small_ms: in the small network.
@@ -240,7 +240,7 @@ def _choose_accurate(curve: ThresholdCurve, max_latency_ms: float) -> tuple[int,
     if not affordable.any():
         raise UsageError(
             f"--max-latency-ms {max_latency_ms:g}: the cheapest threshold already costs "
-            f"{curve.cost.min():.3g} ms an image on average. Allow more, or take a smaller model."
+            f"{curve.cost.min():.3g} ms a sample on average. Allow more, or take a smaller model."
         )
     best = curve.accuracy[affordable].max()
     place = _cheapest(curve, affordable & (curve.accuracy == best))

@@ -23,7 +23,7 @@ from praxiscope.data.sources.catalog import list_samples
 from praxiscope.data.sources.listing import Listing, Sample
 from praxiscope.data.split import cut_split
 from praxiscope.errors import UsageError
-from praxiscope.recipe.schema import ClipSection, DataSection
+from praxiscope.recipe.schema import ClipSection, DataSection, Recipe
 
 HEAD = "action"
 """Name of the one label column that image folders and tables give."""
@@ -88,6 +88,23 @@ def build_manifest(
         heads=heads,
         source=listing.source,
         findings=sort_findings((*listing.findings, *notes, *findings)),
+    )
+
+
+def build_recipe_manifest(root: Path | str, recipe: Recipe, *, progress: Progress | None = None) -> Manifest:
+    """Turn a folder into the manifest that a recipe asks for: the same in every command that takes a recipe.
+
+    Raises:
+        UsageError: As :func:`build_manifest`.
+        DataError: As :func:`build_manifest`.
+    """
+    return build_manifest(
+        root,
+        recipe.data,
+        seed=recipe.seed,
+        clip=recipe.clip,
+        progress=progress,
+        max_pixels=recipe.loader.max_pixels,
     )
 
 

@@ -73,12 +73,14 @@ class ClipIndex:
     Attributes:
         about: ``model``, ``num_frames``, ``views``: what the page says about the network.
         entries: in the order in which clips were first explained.
-        figures: of the network as a whole: kernels.
+        figures: of the network as a whole: kernels, embedding maps, histograms.
+        sentences: findings in words.
     """
 
     about: Mapping[str, Any] = field(default_factory=dict)
     entries: tuple[ClipEntry, ...] = ()
     figures: tuple[FigureFile, ...] = ()
+    sentences: tuple[str, ...] = ()
 
 
 def read_clip_index(folder: Path) -> ClipIndex:
@@ -93,6 +95,7 @@ def read_clip_index(folder: Path) -> ClipIndex:
             about=content["about"],
             entries=tuple(_to_entry(one) for one in content["entries"]),
             figures=tuple(FigureFile(**one) for one in content["figures"]),
+            sentences=tuple(content.get("sentences", ())),  # not there in indexes of before
         )
 
     return read_layout(folder / CLIP_INDEX, SCHEMA, build) or ClipIndex()
@@ -103,6 +106,7 @@ def add_to_clip_index(
     *,
     entries: Sequence[ClipEntry] = (),
     figures: Sequence[FigureFile] = (),
+    sentences: Sequence[str] | None = None,
     about: Mapping[str, Any],
 ) -> ClipIndex:
     """Add to the index of a folder and write it; several programs may do so at once.
@@ -111,6 +115,7 @@ def add_to_clip_index(
         folder: ``explain/`` of a run.
         entries: Their files must be there already.
         figures: Of the network; one of the same file is replaced.
+        sentences: Replace the findings.
         about: Replaces what was said about the network.
 
     Raises:
@@ -121,7 +126,12 @@ def add_to_clip_index(
         found = read_clip_index(folder)
         merged = {(one.sample_id, one.epoch): one for one in (*found.entries, *entries)}
         drawn = {one.file: one for one in (*found.figures, *figures)}
-        index = ClipIndex(about=about, entries=tuple(merged.values()), figures=tuple(drawn.values()))
+        index = ClipIndex(
+            about=about,
+            entries=tuple(merged.values()),
+            figures=tuple(drawn.values()),
+            sentences=found.sentences if sentences is None else tuple(sentences),
+        )
         atomic.write_json(folder / CLIP_INDEX, {"schema": SCHEMA, **asdict(index)})
     return index
 

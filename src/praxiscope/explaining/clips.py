@@ -8,8 +8,6 @@ all of them, and the maps of the t steps are brought to the T frames by interpol
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,7 +28,7 @@ from praxiscope.explaining.saliency.catalog import Method, find_methods
 from praxiscope.explaining.saliency.target import choose_last, find_target_use
 from praxiscope.explaining.subject import Subject, hold_still
 from praxiscope.models.layer_uses import LayerUse, list_layers, watch_layers
-from praxiscope.models.temporal import AttentionPool, TemporalHead, TransformerPool
+from praxiscope.models.temporal import AttentionPool, TemporalHead, TransformerPool, allow_recurrent_gradients
 
 CLIP_METHODS = ("gradcam", "gradcam++", "eigencam")
 """Methods that draw a map of each frame."""
@@ -103,7 +101,7 @@ def compute_clip_maps(
     use = find_clip_layer(subject, layer)
     batch = subject.prepare(clips)
     goals = torch.from_numpy(targets.astype(np.int64)).to(subject.runtime.device)
-    with hold_still(subject.module), _allow_recurrent_gradients():
+    with hold_still(subject.module), allow_recurrent_gradients():
         coarse = _draw(subject, chosen, batch, goals, use).cpu()
     if not bool(torch.isfinite(coarse).all()):
         raise Diverged(
@@ -223,13 +221,6 @@ def _draw(subject: Subject, method: Method, batch: Tensor, goals: Tensor, use: L
     assert gradients is not None
     draw = compute_gradcam if method.name == "gradcam" else compute_gradcam_plus_plus
     return draw(activations, gradients)
-
-
-@contextmanager
-def _allow_recurrent_gradients() -> Iterator[None]:
-    """Do without cuDNN, whose recurrent layers have no backward pass in evaluation mode."""
-    with torch.backends.cudnn.flags(enabled=False):
-        yield
 
 
 def measure_frames(subject: Subject, clips: Clips, targets: npt.NDArray[np.int64]) -> Values:

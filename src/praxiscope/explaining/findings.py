@@ -37,8 +37,8 @@ def describe_findings(report: LayerReport) -> tuple[str, ...]:
     """
     dead = _describe_dead(report)
     few = (
-        f"Over {report.num_images} images, units that fire rarely look dead; take {FEW_IMAGES} or more "
-        "to be sure."
+        f"Over {report.num_images} {report.thing}s, units that fire rarely look dead; take {FEW_IMAGES} or "
+        "more to be sure."
     )
     return (
         *_describe_nonfinite(report.layers),
@@ -68,7 +68,7 @@ def _describe_gradients(layers: Sequence[LayerRow]) -> list[str]:
     if not end.gradient_norm or not math.isfinite(end.gradient_norm):
         return [
             (
-                f"The gradient at {end.name} is {end.gradient_norm:g}: the loss of these images says nothing "
+                f"The gradient at {end.name} is {end.gradient_norm:g}: the loss of this sample says nothing "
                 "about the layers before it."
             )
         ]
@@ -93,7 +93,7 @@ def _describe_dead(report: LayerReport) -> list[str]:
     rows.sort(key=lambda row: -(row.dead_share or 0.0))
     sentences = [
         f"{100 * (row.dead_share or 0):.0f} % of units in {row.name} never fire ({row.dead} of {row.units}, "
-        f"over {report.num_images} images)."
+        f"over {report.num_images} {report.thing}s)."
         for row in rows[:_NAMED]
     ]
     return [*sentences, *_count_rest(len(rows) - _NAMED, f"{100 * MANY_DEAD:.0f} % or more dead units")]

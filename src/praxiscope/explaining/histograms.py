@@ -12,6 +12,7 @@ from torch import Tensor
 from praxiscope.errors import UsageError
 from praxiscope.explaining.subject import Subject
 from praxiscope.models.layer_statistics import LayerReport, LayerRow, WeightRow, measure_layers
+from praxiscope.tensors import Heads
 
 __all__ = ["LayerReport", "LayerRow", "WeightRow", "collect_histograms"]
 
@@ -21,6 +22,7 @@ def collect_histograms(
     images: npt.NDArray[np.uint8],
     targets: npt.NDArray[np.int64],
     *,
+    heads: Heads | None = None,
     batch_size: int = 8,
 ) -> LayerReport:
     """Run the network forwards and backwards over images and describe every activation function and block.
@@ -29,9 +31,10 @@ def collect_histograms(
 
     Args:
         subject: The network; it is left as it was.
-        images: uint8 (N, H, W, 3), evaluated crops. Some 64 tell dead units from rare ones; memory doesn't
-            grow with N.
-        targets: int64 (N,), the true classes: gradients are those of the cross-entropy.
+        images: uint8 (N, H, W, 3), evaluated crops, or clips (N, T, H, W, 3). Some 64 tell dead units from
+            rare ones; memory doesn't grow with N.
+        targets: int64 (N,), the true classes, of M heads (N, M): gradients are those of the cross-entropy.
+        heads: Which logits belong to which head; None where there is only one.
         batch_size: Images of one pass; the graph of one batch is kept at a time.
 
     Returns:
@@ -51,4 +54,4 @@ def collect_histograms(
             place = slice(start, start + batch_size)
             yield subject.prepare(images[place]), torch.from_numpy(targets[place]).to(subject.runtime.device)
 
-    return measure_layers(subject.module, batches())
+    return measure_layers(subject.module, batches(), heads=heads)

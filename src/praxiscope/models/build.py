@@ -140,14 +140,15 @@ def _create(
             if card.small:
                 module = adapt_to_small_images(module)
             _join_frames(module, section, num_classes)
-            replace_head(
-                module,
-                section.head,
-                family=card.family,
-                num_classes=num_classes,
-                hidden=section.head_hidden,
-                drop_rate=section.drop_rate,
-            )
+            if section.num_frames is None:
+                replace_head(
+                    module,
+                    section.head,
+                    family=card.family,
+                    num_classes=num_classes,
+                    hidden=section.head_hidden,
+                    drop_rate=section.drop_rate,
+                )
     except (TypeError, ValueError, AssertionError, RuntimeError) as error:
         raise UsageError(
             f"'{section.name}' can't be built with {kwargs}: {error}. "
@@ -166,7 +167,8 @@ def _join_frames(module: nn.Module, section: ModelSection, num_classes: int) -> 
                 "these are images. Set model.num_frames, or shift_div: 0."
             )
         return
-    if section.head != "linear":
+    text = section.head == "text" and section.temporal == "mean"
+    if section.head != "linear" and not text:
         raise UsageError(
             f"model.head is '{section.head}', which takes one image; clips (model.num_frames) take "
             "head: linear with model.temporal."
@@ -177,6 +179,7 @@ def _join_frames(module: nn.Module, section: ModelSection, num_classes: int) -> 
         num_classes=num_classes,
         num_frames=section.num_frames,
         drop_rate=section.drop_rate,
+        text_dim=section.head_hidden if text else None,
     )
     if section.shift_div:
         add_temporal_shift(module, num_frames=section.num_frames, shift_div=section.shift_div)

@@ -71,10 +71,11 @@ class MlpHead(nn.Sequential):
         )
 
 
-class _UnitLength(nn.Module):
+class UnitLength(nn.Module):
     """Scale each row to length 1: (B, E) stays (B, E)."""
 
     def forward(self, features: Tensor) -> Tensor:
+        """Return rows of length 1; a row of zeros stays."""
         return nn.functional.normalize(features, dim=-1)
 
 
@@ -94,7 +95,7 @@ class TextHead(nn.Sequential):
         super().__init__(
             OrderedDict[str, nn.Module](
                 proj=nn.Linear(in_features, embed_dim, bias=False),
-                unit=_UnitLength(),
+                unit=UnitLength(),
                 fc=nn.Linear(embed_dim, num_classes, bias=False),
             )
         )

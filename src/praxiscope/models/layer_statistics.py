@@ -10,14 +10,16 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from praxiscope.models.layer_uses import LayerUse, list_layers, watch_layers
 from praxiscope.models.split import evaluating
+from praxiscope.models.temporal import allow_recurrent_gradients
 from praxiscope.stats.float_histogram import INFINITE, NUM_BINS, SHIFT, FloatHistogram, fold_zeros
+from praxiscope.tensors import Heads
 
 SILENT = 0.01
 """A unit of a smooth activation is dead where it never exceeds this share of its layer's RMS."""
@@ -42,8 +44,9 @@ SATURATED_RULE = (
     "-1 or 1, ReLU6 at 6, hard sigmoid and hard tanh at their ends."
 )
 NORM_RULE = (
-    "gradient norms: of the cross-entropy of one image with respect to the layer's output, root mean square "
-    "over the images; norm ratio: norm of the mean loss's gradient over the norm of the weights."
+    "gradient norms: of the cross-entropy of one sample (of several heads the sum of theirs) with respect "
+    "to the layer's output, root mean square over the samples; norm ratio: norm of the mean loss's gradient "
+    "over the norm of the weights."
 )
 
 
@@ -112,19 +115,22 @@ class LayerReport:
     """What the layers of a network did over a sample."""
 
     num_images: int
-    """Images of the sample."""
+    """Images of the sample, or clips."""
     loss: float
     """Mean cross-entropy over it."""
     layers: tuple[LayerRow, ...]
     """In the network's order."""
     weights: tuple[WeightRow, ...]
     """Of convolutions and linear layers, in the order in which they are registered."""
+    thing: Literal["image", "clip"] = "image"
+    """What the sample is of."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return it for JSON, with the rules that its figures follow."""
         return {
             "schema": 1,
             "num_images": self.num_images,
+            "thing": self.thing,
             "loss": self.loss if math.isfinite(self.loss) else None,
             "layers": [each.to_dict() for each in self.layers],
             "weights": [each.to_dict() for each in self.weights],
@@ -146,14 +152,20 @@ def choose_measured(uses: Sequence[LayerUse]) -> tuple[LayerUse, ...]:
 
 
 def measure_layers(
-    module: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], uses: Sequence[LayerUse] | None = None
+    module: nn.Module,
+    batches: Iterable[tuple[Tensor, Tensor]],
+    uses: Sequence[LayerUse] | None = None,
+    *,
+    heads: Heads | None = None,
 ) -> LayerReport:
     """Run a network forwards and backwards over a sample and describe its layers.
 
     Args:
         module: An unwrapped network, in any mode: it is measured in evaluation mode and left as it was.
-        batches: Pairs of normalised images, float32 (B, 3, H, W), and targets, int64 (B,), on its device.
+        batches: Pairs of normalised images, float32 (B, 3, H, W), or clips, (B, T, 3, H, W), and targets,
+            int64 (B,) or (B, M) of M heads, on its device.
         uses: Layers to measure; ``choose_measured`` of the network's own where None.
+        heads: Which logits belong to which head; None where there is only one.
 
     Returns:
         Histograms, dead units and norms.
@@ -171,19 +183,21 @@ def measure_layers(
     sums = {name: torch.zeros_like(leaf) for name, leaf in leaves.items()}
     tallies: list[_Tally] = []
     images, loss_sum = 0, 0.0
+    thing: Literal["image", "clip"] = "image"
     for inputs, targets in batches:
         if not tallies:
             tallies = [_Tally(use) for use in (uses or choose_measured(list_layers(module, inputs[:1])))]
         by_name = {tally.use.name: tally for tally in tallies}
         watched = watch_layers(module, [t.use for t in tallies], lambda use, out: by_name[use.name].add(out))  # noqa: B023
-        with torch.enable_grad(), evaluating(module), watched:
+        with torch.enable_grad(), evaluating(module), allow_recurrent_gradients(), watched:
             logits = torch.func.functional_call(module, leaves, (inputs,))
-            loss = nn.functional.cross_entropy(logits.float(), targets, reduction="sum")
+            loss = _sum_losses(logits.float(), targets, heads)
             gradients = torch.autograd.grad(loss, list(leaves.values()), allow_unused=True)
         for name, gradient in zip(sums, gradients, strict=True):
             if gradient is not None:
                 sums[name] += gradient
         images += len(inputs)
+        thing = "clip" if inputs.ndim == 5 else "image"
         loss_sum += float(loss.detach())
     if not images:
         raise ValueError("there are no images to measure layers on; give at least one batch")
@@ -199,7 +213,20 @@ def measure_layers(
             )
             for name, leaf in leaves.items()
         ),
+        thing=thing,
     )
+
+
+def _sum_losses(logits: Tensor, targets: Tensor, heads: Heads | None) -> Tensor:
+    """Return the cross-entropy of a batch, the sum over its samples and heads."""
+    if heads is None:
+        return nn.functional.cross_entropy(logits, targets, reduction="sum")
+    own = heads.split_targets(targets)
+    losses = [
+        nn.functional.cross_entropy(part, own[head], reduction="sum")
+        for head, part in heads.split_logits(logits).items()
+    ]
+    return torch.stack(losses).sum()
 
 
 def _plain_name(function: str) -> str:

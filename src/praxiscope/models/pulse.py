@@ -97,10 +97,10 @@ class Pulse:
         return None
 
     def wait_for(self, key: str, *, rank: int, doing: str, at_most_s: float = math.inf) -> None:
-        """Wait until ``rank`` has set ``key``, for as long as it lives.
+        """Wait until ``rank`` has set ``key``, for as long as it lives and the store is there.
 
         Raises:
-            RankLost: It ended or died before.
+            RankLost: It ended or died before, or the store is gone, in which its word would be.
         """
         silence, begun = _Silence(), time.monotonic()
         while not self._check(key) and time.monotonic() - begun < at_most_s:
@@ -109,6 +109,8 @@ class Pulse:
                 raise RankLost(f"{self._name(rank)} ended {doing}: {end or 'without a word'}")
             if silence.lasts(self._read_beat(rank), PATIENCE_S):
                 raise RankLost(f"{self._name(rank)} died {doing}; it was waited for.")
+            if self._store_is_gone() and not self._check(key):
+                raise RankLost(f"{_GONE} {doing}. {_ADVICE}")
             time.sleep(0.05)
 
     def explain(self, problem: BaseException) -> RankLost | None:
@@ -127,11 +129,8 @@ class Pulse:
                 end = self.read_end(rank)
                 if end is not None:
                     return RankLost(f"{self._name(rank)} ended before the others: {end or 'it was done'}")
-            if not self._check(f"beat/{self._rank}"):
-                return RankLost(
-                    "The store of the job (torchrun, or rank 0's machine) is gone, and with it other ranks: "
-                    f"{_shorten(problem)}. {_ADVICE}"
-                )
+            if self._store_is_gone():
+                return RankLost(f"{_GONE}, and with it other ranks: {_shorten(problem)}. {_ADVICE}")
             silent = [rank for rank in others if silences[rank].lasts(self._read_beat(rank), SILENCE_S)]
             if silent:
                 names = " and ".join(self._name(rank) for rank in silent)
@@ -164,6 +163,9 @@ class Pulse:
         except _STORE_PROBLEMS:
             return False
 
+    def _store_is_gone(self) -> bool:
+        return not self._check(f"beat/{self._rank}")  # set before anything is waited for
+
     def _read_beat(self, rank: int) -> str | None:
         with contextlib.suppress(*_STORE_PROBLEMS):
             if self._store.check([f"beat/{rank}"]):
@@ -180,6 +182,7 @@ class Pulse:
                 self._store.set(f"beat/{self._rank}", f"{number} {self.steps}")
 
 
+_GONE = "The store of the job (torchrun, or rank 0's machine) is gone"
 _ADVICE = "The run is as its last checkpoint left it: start it again with --resume."
 
 

@@ -8,6 +8,8 @@ clips as one batch, (B x T, C, H, W); the head puts each clip's T features toget
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any, Literal, cast
 
@@ -15,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from praxiscope.errors import UsageError
+from praxiscope.models.heads import UnitLength
 from praxiscope.models.state import find_classifier_prefixes
 
 TemporalKind = Literal["mean", "max", "attention", "transformer", "gru"]
@@ -150,8 +153,40 @@ class TemporalHead(nn.Sequential):
         return features
 
 
+class TemporalTextHead(TemporalHead):
+    """An image-text model's classifier over the frames of clips: (B x T, D) or (B, T, D) becomes (B, K).
+
+    As :class:`praxiscope.models.heads.TextHead`, with the mean over time in front of the classes' vectors: a
+    clip's logits are the mean of its frames'.
+
+    Args:
+        dim: D, features of a frame.
+        num_classes: K.
+        embed_dim: E, the length of the vectors that images and texts share.
+        num_frames: T.
+    """
+
+    def __init__(self, dim: int, num_classes: int, *, embed_dim: int, num_frames: int) -> None:
+        nn.Sequential.__init__(
+            self,
+            OrderedDict[str, nn.Module](
+                proj=nn.Linear(dim, embed_dim, bias=False),
+                unit=UnitLength(),
+                pool=MeanPool(),
+                fc=nn.Linear(embed_dim, num_classes, bias=False),
+            ),
+        )
+        self.num_frames = num_frames
+
+
 def add_temporal_head(
-    module: nn.Module, kind: TemporalKind, *, num_classes: int, num_frames: int, drop_rate: float
+    module: nn.Module,
+    kind: TemporalKind,
+    *,
+    num_classes: int,
+    num_frames: int,
+    drop_rate: float = 0.0,
+    text_dim: int | None = None,
 ) -> None:
     """Put a temporal head where the classifier is, and let the network take clips (B, T, C, H, W).
 
@@ -161,6 +196,8 @@ def add_temporal_head(
         num_classes: K.
         num_frames: T.
         drop_rate: Dropout before the linear layer.
+        text_dim: Length of the vectors that frames share with texts, for an image-text model's head; `kind`
+            is then ``mean``.
 
     Raises:
         UsageError: The classifier isn't one linear layer.
@@ -172,9 +209,11 @@ def add_temporal_head(
             f"The classifier of {type(module).__name__} isn't one linear layer, so it can't look at several "
             "frames. Choose another network, such as resnet18 or vit_small_patch16_224."
         )
-    head = TemporalHead(
-        classifier.in_features, num_classes, kind=kind, num_frames=num_frames, drop_rate=drop_rate
-    )
+    dim = classifier.in_features
+    if text_dim is None:
+        head = TemporalHead(dim, num_classes, kind=kind, num_frames=num_frames, drop_rate=drop_rate)
+    else:
+        head = TemporalTextHead(dim, num_classes, embed_dim=text_dim, num_frames=num_frames)
     module.set_submodule(prefixes[0], head, strict=True)
     _spare_places(module, prefixes[0], head)
     module.register_forward_pre_hook(_flatten_frames)
@@ -197,6 +236,13 @@ def find_num_frames(module: nn.Module) -> int | None:
         if "clip_frames" in part.__dict__:  # a video network (models/video.py)
             return int(part.__dict__["clip_frames"])
     return None
+
+
+@contextmanager
+def allow_recurrent_gradients() -> Iterator[None]:
+    """Do without cuDNN, whose recurrent layers have no backward pass in evaluation mode."""
+    with torch.backends.cudnn.flags(enabled=False):
+        yield
 
 
 def flatten_frames(images: Tensor) -> Tensor:

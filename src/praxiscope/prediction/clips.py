@@ -61,6 +61,16 @@ class Clip:
         start_s = None if end_s is None else 0.0
         return replace(self, span=span, views=views, size=size, start_s=start_s, end_s=end_s, broken=broken)
 
+    def read_again(self, rule: ClipRule, transform: EvalTransform) -> Views:
+        """Return what another network is fed of the same clip, (V, T, S, S, 3); not of a camera's.
+
+        Raises:
+            ImageUnreadable: It can't be read any more.
+        """
+        assert self.span is not None
+        views, _ = read_views(self.item.path, self.span, rule, transform, max_pixels=self.max_pixels)
+        return views
+
     @property
     def whole(self) -> bool:
         """Whether it was read as one clip."""
@@ -115,6 +125,7 @@ def iterate_windows(
             views=stack_views(rule.list_views(len(crops)), crops),
             shown=tuple(seen),
             windowing=windowing,
+            max_pixels=max_pixels,
         )
         seen.clear()
 

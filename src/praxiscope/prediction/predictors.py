@@ -66,6 +66,17 @@ class Network:
         """
         return self.transform(picture.decode(self.transform.decode_size))
 
+    def look_again(self, sample: Sample) -> npt.NDArray[np.uint8]:
+        """Return its input of a picture or clip that another network has seen already.
+
+        Raises:
+            ImageUnreadable: It can't be decoded.
+        """
+        if isinstance(sample, Picture):
+            return self.crop(sample)
+        assert self.clip is not None
+        return sample.read_again(self.clip, self.transform)
+
     def predict(self, images: Images) -> Logits:
         """Return the logits of a batch; of clips in several views, (B, V, T, S, S, 3), the means over views.
 
@@ -158,7 +169,7 @@ class Predictor:
 
 
 class CascadePredictor(Predictor):
-    """A small network that answers alone where it is sure, and a large one for the other pictures.
+    """A small network that answers alone where it is sure, and a large one for the other pictures or clips.
 
     Args:
         small: asked first.
@@ -182,14 +193,13 @@ class CascadePredictor(Predictor):
         return (self._network, self._large)
 
     def answer(self, pictures: Sequence[Sample], crops: Images) -> Answers:
-        """Predict B pictures; the large network's logits come in the order of the small one's names."""
+        """Predict B pictures or clips; logits come in the order of the small network's names."""
         logits = self._network.predict(crops)
         confidence = compute_softmax(logits / self._temperature).max(axis=1)
         asked = np.flatnonzero(confidence < self._threshold)
         for start in range(0, len(asked), self._large.batch_size):
             rows = asked[start : start + self._large.batch_size]
-            asked_again = [pictures[row] for row in rows]
-            again = np.stack([self._large.crop(each) for each in asked_again if isinstance(each, Picture)])
+            again = np.stack([self._large.look_again(pictures[row]) for row in rows])
             logits[rows] = self._large.predict(again)[:, self._order]
         answered_by = np.zeros(len(pictures), np.int64)
         answered_by[asked] = 1

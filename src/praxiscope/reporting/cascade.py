@@ -73,7 +73,7 @@ def plot_cascade(
             textcoords="offset points", fontsize=8, color=MUTED, ha="left" if place == 0 else "right",
         )  # fmt: skip
     _mark_chosen(axes, val, figures, threshold)
-    axes.set_xlabel("mean cost of an image, ms", color=MUTED)
+    axes.set_xlabel("mean cost of a sample, ms", color=MUTED)
     axes.set_ylabel("accuracy, %", color=MUTED)
     axes.set_title("Cascade", loc="left", fontsize=11, color=INK, fontweight="bold")
     axes.grid(color=GRID, linewidth=0.8)

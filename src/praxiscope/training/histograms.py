@@ -21,6 +21,7 @@ from praxiscope.training.job import Row
 NUM_IMAGES = 32
 """Validation images that layers are measured on, at even distances in the split."""
 _BATCH_SIZE = 8
+_WITH_VIEWS = 6  # axes of clips in several views, (B, V, T, C, H, W); layers are measured on the first
 
 
 def log_with_layers(
@@ -48,7 +49,8 @@ def log_with_layers(
     def log_both(row: Row) -> None:
         log(row)
         if int(row["epoch"]) % every == 0:
-            report = measure_layers(unwrap_module(module), _read(reader, normalize, runtime))
+            batches = _read(reader, normalize, runtime)
+            report = measure_layers(unwrap_module(module), batches, heads=reader.samples.heads)
             write(report, int(row["step"]))
 
     return log_both
@@ -61,4 +63,5 @@ def _read(
     rows = np.linspace(0, count - 1, min(NUM_IMAGES, count)).round().astype(int).tolist()
     for start in range(0, len(rows), _BATCH_SIZE):
         batch = reader(BatchPlan(epoch=0, rows=tuple(rows[start : start + _BATCH_SIZE])), [-1], 0)
-        yield normalize(batch.images), batch.targets.to(runtime.device)
+        images = batch.images[:, 0] if batch.images.ndim == _WITH_VIEWS else batch.images
+        yield normalize(images), batch.targets.to(runtime.device)

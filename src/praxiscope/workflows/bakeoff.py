@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from praxiscope.data.build import build_manifest
+from praxiscope.data.build import build_recipe_manifest
 from praxiscope.data.manifest import Manifest
 from praxiscope.errors import DataError, EnvironmentProblem, Interrupted, Preempted, UsageError
 from praxiscope.models.catalog import Family, find_card
@@ -254,14 +254,7 @@ def _read_contestants(begin: Entry) -> tuple[Contestant, ...]:
 def _read_data(data: Path, contestants: Sequence[Contestant], watch: Watcher) -> Manifest:
     """Look at the data once for all: what is found out about files, and a pack, are in the cache then."""
     recipe: Recipe = contestants[0].recipe  # the data section is the same for all
-    manifest = build_manifest(
-        data,
-        recipe.data,
-        seed=recipe.seed,
-        clip=recipe.clip,
-        progress=watch.phase,
-        max_pixels=recipe.loader.max_pixels,
-    )
+    manifest = build_recipe_manifest(data, recipe, progress=watch.phase)
     for finding in manifest.findings:
         if finding.severity == "warning":
             watch.note(f"data: {finding.message}")

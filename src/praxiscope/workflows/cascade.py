@@ -9,6 +9,7 @@ from pathlib import Path
 from statistics import median
 
 import numpy as np
+import numpy.typing as npt
 
 from praxiscope.comparison.cascade import (
     CascadePlan,
@@ -19,6 +20,7 @@ from praxiscope.comparison.cascade import (
     plan_cascade,
 )
 from praxiscope.comparison.cascade_costs import DEFAULT_RUNTIME, read_costs
+from praxiscope.data.clips.crops import count_views
 from praxiscope.errors import DataError, IntegrityError, UsageError
 from praxiscope.evaluation.cascade_file import CascadeFile, CascadeMember, is_cascade, write_cascade
 from praxiscope.evaluation.predictions import Predictions, read_predictions
@@ -152,17 +154,17 @@ def _read(run: RunDir, split: str) -> Predictions:
             f"{run.path} has no predictions on {split}, and {why}. Make them: praxiscope evaluate {run.path} "
             f"--split {split}"
         )
-    return read_predictions(path)
+    found = read_predictions(path)
+    if len(found.heads) > 1:
+        raise UsageError(
+            f"{run.path} has the heads {' and '.join(found.heads)}; a cascade answers one question. Train "
+            "both runs on one of them (data.heads)."
+        )
+    return found
 
 
 def _check_networks(networks: list[Network], pairs: tuple[Pair, ...]) -> None:
     """Compare the weights that predicted with those that will be run."""
-    for network in networks:
-        if network.clip is not None:
-            raise UsageError(
-                f"{network.source} is a run on clips; a cascade is of two runs on images. Average runs on "
-                "clips with 'praxiscope fuse', or weigh their costs with 'praxiscope compare --costs'."
-            )
     for pair in pairs:
         for network, table in zip(networks, (pair.small, pair.large), strict=True):
             if table.info.weights_sha256 != network.weights_sha256:
@@ -181,27 +183,29 @@ def _price(asked: CascadeCosts, runs: list[RunDir], networks: list[Network], wat
         )
     if asked.small_ms is not None and asked.large_ms is not None:
         return Costs(small_ms=asked.small_ms, large_ms=asked.large_ms, source="given by the user")
+    things = "images" if networks[0].clip is None else "clips"
     watch.note(
-        "No --costs: timing both models on single images here; 'praxiscope profile' does it thoroughly."
+        f"No --costs: timing both models on single {things} here; 'praxiscope profile' does it thoroughly."
     )
     small_ms, large_ms = measure_latencies(networks[0], networks[1])
     return Costs(
         small_ms=small_ms,
         large_ms=large_ms,
-        source=f"median of {_TIMED} single images each, in turn, on this machine; the networks alone",
+        source=f"median of {_TIMED} single {things} each, in turn, on this machine; the networks alone",
     )
 
 
 def _count_passes(run: RunDir) -> int:
-    """Return the forward passes of an image: two where its mirror image is averaged in."""
-    return 2 if load_recipe(run.recipe).evaluate.flip else 1
+    """Return the forward passes of a sample: a clip's views, twice where mirror images are averaged in."""
+    recipe = load_recipe(run.recipe)
+    views = 1 if recipe.model.num_frames is None else count_views(recipe.clip)
+    return 2 * views if recipe.evaluate.flip else views
 
 
 def measure_latencies(small: Network, large: Network) -> tuple[float, float]:
-    """Time both networks on single images, in turn, so that foreign load meets both; medians in ms."""
+    """Time both networks on single samples, in turn, so that foreign load meets both; medians in ms."""
     networks, seconds = (small, large), ([], [])  # type: tuple[Network, ...], tuple[list[float], ...]
-    sides = [network.transform.spec.img_size for network in networks]
-    images = [np.full((1, side, side, 3), 127, np.uint8) for side in sides]
+    images = [_make_grey(network) for network in networks]
     for turn in range(_WARM + _TIMED):
         for network, image, taken in zip(networks, images, seconds, strict=True):
             start = time.perf_counter()
@@ -209,6 +213,13 @@ def measure_latencies(small: Network, large: Network) -> tuple[float, float]:
             if turn >= _WARM:
                 taken.append(time.perf_counter() - start)
     return 1000 * median(seconds[0]), 1000 * median(seconds[1])
+
+
+def _make_grey(network: Network) -> npt.NDArray[np.uint8]:
+    """Return one grey image, or all views of one grey clip, as the network takes them."""
+    side, clip = network.transform.spec.img_size, network.clip
+    axes = () if clip is None else (count_views(clip.section), clip.num_frames)
+    return np.full((1, *axes, side, side, 3), 127, np.uint8)
 
 
 def _to_file(plan: CascadePlan, runs: list[RunDir], networks: list[Network]) -> CascadeFile:

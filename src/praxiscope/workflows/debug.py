@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from praxiscope.data.build import build_manifest
+from praxiscope.data.build import build_recipe_manifest
 from praxiscope.data.loader import Loader, build_sample_set
 from praxiscope.data.manifest import read_manifest
 from praxiscope.data.transforms import TrainTransform
@@ -130,9 +130,7 @@ def build_subject(recipe: Recipe, data: Path | str, device: str | None, watch: W
     where = choose_device(device)
     tune_allocator()
     require_optimizer(recipe.train.opt)
-    manifest = build_manifest(
-        Path(data), recipe.data, seed=recipe.seed, progress=watch.phase, max_pixels=recipe.loader.max_pixels
-    )
+    manifest = build_recipe_manifest(Path(data), recipe, progress=watch.phase)
     if manifest.usable("train").num_rows == 0:
         raise DataError(f"{manifest.root} has no usable training sample; `praxiscope data check` says why.")
     recipe = settle_frames(recipe, manifest)

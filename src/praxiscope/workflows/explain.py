@@ -23,6 +23,7 @@ from praxiscope.workflows.explain_network import (
     draw_embedding,
     draw_histograms,
     draw_kernels,
+    keep_in_index,
     measure_network,
     require_masks,
 )
@@ -131,10 +132,11 @@ def explain(  # noqa: C901, PLR0913 - one parameter a flag, and a step for most 
     found = run if isinstance(run, RunDir) else find_run(str(run), root=Path(runs))
     explained = open_explained(found, device=device, data=data, split=split, watch=watch)
     if explained.manifest.holds_clips:
-        asked = {"embedding": embedding, "histograms": histograms, "measure": measure, "reliance": reliance}
-        _refuse_on_clips(asked, layers)
-        wish = _wish_clips(samples, (random, failures), methods, layers, seed)
-        wish = replace(wish, nearest=nearest, activations=activations)
+        _refuse_on_clips({"measure": measure, "reliance": reliance}, layers)
+        wish = _wish_clips(samples, (random, failures), methods, layers, seed, embedding or histograms)
+        wish = replace(
+            wish, nearest=nearest, activations=activations, embedding=embedding, histograms=histograms
+        )
         return _explain_clips(explained, wish, output, watch)
     looks = choose_looks(explained, methods, layers, watch)
     if reliance or masks is not None:
@@ -153,13 +155,14 @@ def explain(  # noqa: C901, PLR0913 - one parameter a flag, and a step for most 
         library=library,
     )
     entries, skipped = _explain_all(explained, chosen, plan, watch)
+    keep = keep_in_index(explained, folder)
     if activations:
         draw_kernels(explained, folder, layers or ())
     if embedding:
-        draw_embedding(explained, folder, watch)
+        draw_embedding(explained, folder, keep, watch)
     findings: tuple[str, ...] = ()
     if histograms:
-        findings = draw_histograms(explained, folder, seed=seed, watch=watch)
+        findings = draw_histograms(explained, folder, keep, seed=seed, watch=watch)
     if measure or reliance:
         findings += measure_network(
             explained,
@@ -184,8 +187,9 @@ def _wish_clips(
     methods: Sequence[str] | None,
     layers: Sequence[str] | None,
     seed: int,
+    only_network: bool,
 ) -> ClipWish:
-    plain = not (samples or any(counts))
+    plain = not (samples or any(counts) or only_network)
     return ClipWish(
         names=tuple(map(str, samples)),
         random=DEFAULT_RANDOM if plain else counts[0],
@@ -201,9 +205,9 @@ def _explain_clips(
     explained: Explained, wish: ClipWish, output: Path | str | None, watch: Watcher
 ) -> ExplainOutcome:
     folder = _make_folder(explained.run.explain if output is None else Path(output).expanduser())
-    page, entries, skipped = explain_clips(explained, wish, folder, watch)
+    page, entries, skipped, findings = explain_clips(explained, wish, folder, watch)
     return ExplainOutcome(
-        run=explained.run, folder=folder, page=page, entries=entries, skipped=skipped, findings=()
+        run=explained.run, folder=folder, page=page, entries=entries, skipped=skipped, findings=findings
     )
 
 
@@ -211,8 +215,8 @@ def _refuse_on_clips(asked: Mapping[str, object], layers: Sequence[str] | None) 
     for name, value in asked.items():
         if value:
             raise UsageError(
-                f"--{name} looks at single images, and this run's samples are clips. Leave it out: what each "
-                "frame carries is measured anyway."
+                f"--{name} looks at single images, and this run's samples are clips. Leave it out: what the "
+                "answer loses without each frame is measured anyway."
             )
     if layers and len(layers) > 1:
         raise UsageError(f"--layer {', '.join(layers)}: clips are explained at one layer; name one.")

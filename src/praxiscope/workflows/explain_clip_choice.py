@@ -51,6 +51,8 @@ class ClipWish:
         seed: of the random draw.
         nearest: so many nearest training clips of each; 0 for none.
         activations: draw activations of a middle frame, and kernels.
+        embedding: map the features of the whole split in two dimensions.
+        histograms: draw distributions of activations and gradients.
         default: nothing was asked for: failures are left out where they aren't known.
     """
 
@@ -62,6 +64,8 @@ class ClipWish:
     seed: int
     nearest: int = 5
     activations: bool = True
+    embedding: bool = False
+    histograms: bool = False
     default: bool = False
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from praxiscope.data.clips.views import ClipRule, read_views
 from praxiscope.data.images import ImageUnreadable
 from praxiscope.data.manifest import quantify
 from praxiscope.errors import DataError, UsageError
-from praxiscope.explaining.clip_index import ClipEntry, add_to_clip_index
+from praxiscope.explaining.clip_index import ClipEntry, add_to_clip_index, read_clip_index
 from praxiscope.explaining.clips import (
     collect_frame_activations,
     compute_clip_maps,
@@ -39,6 +40,7 @@ from praxiscope.tensors import Heads
 from praxiscope.training.watch import Watcher
 from praxiscope.workflows.explain_clip_choice import ChosenClip, ClipWish, choose_clips
 from praxiscope.workflows.explain_features import Library, open_library, write_nearest
+from praxiscope.workflows.explain_network import Keep, draw_embedding, draw_histograms
 from praxiscope.workflows.explain_samples import write_figure
 from praxiscope.workflows.explain_subjects import Explained
 
@@ -62,11 +64,11 @@ class _Plan:
 
 def explain_clips(
     explained: Explained, wish: ClipWish, folder: Path, watch: Watcher
-) -> tuple[Path, tuple[ClipEntry, ...], tuple[tuple[str, str], ...]]:
+) -> tuple[Path, tuple[ClipEntry, ...], tuple[tuple[str, str], ...], tuple[str, ...]]:
     """Explain clips of a run, write figures, ``clips.json`` and a page; what was explained before stays.
 
     Returns:
-        The page, the entries, and (clip, reason) of what couldn't be read.
+        The page, the entries, (clip, reason) of what couldn't be read, and findings in sentences.
 
     Raises:
         UsageError: No such sample, method or layer.
@@ -81,12 +83,13 @@ def explain_clips(
     plan = _Plan(rule=rule, methods=methods, layer=wish.layer, library=library, folder=folder, watch=watch)
     about: dict[str, Any] = {
         "model": explained.subject.label,
+        "folder": str(explained.run.path),
         "epoch": explained.epoch,
         "num_frames": rule.num_frames,
         "views": count_views(rule.section),
     }
     figures = _draw_kernels(explained, folder, watch) if wish.activations else []
-    index = add_to_clip_index(folder, figures=figures, about=about)
+    add_to_clip_index(folder, figures=figures, about=about)
     entries: list[ClipEntry] = []
     skipped: list[tuple[str, str]] = []
     for done, one in enumerate(chosen):
@@ -97,7 +100,7 @@ def explain_clips(
             watch.note(f"Skipped: {one.sample_id}: {problem.reason}")
         else:
             entries.append(entry)
-            index = add_to_clip_index(folder, entries=[entry], about=about)
+            add_to_clip_index(folder, entries=[entry], about=about)
         watch.phase("explaining", done + 1, len(chosen))
     if chosen and not entries:
         name, reason = skipped[0]
@@ -107,7 +110,14 @@ def explain_clips(
         )
     if wish.activations and len(entries) > MAX_DRAWN:
         watch.note(f"Activations are drawn of the first {MAX_DRAWN} of {len(entries)} clips.")
-    return build_clip_page(folder, index), tuple(entries), tuple(skipped)
+    keep: Keep = partial(add_to_clip_index, folder, about=about)
+    findings: tuple[str, ...] = ()
+    if wish.embedding:
+        draw_embedding(explained, folder, keep, watch)
+    if wish.histograms:
+        findings = draw_histograms(explained, folder, keep, seed=wish.seed, watch=watch)
+    page = build_clip_page(folder, read_clip_index(folder))
+    return page, tuple(entries), tuple(skipped), findings
 
 
 def _choose_methods(explained: Explained, wish: ClipWish, watch: Watcher) -> tuple[str, ...]:

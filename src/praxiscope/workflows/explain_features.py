@@ -178,6 +178,40 @@ def load_features(
     return found
 
 
+def draw_evaluated(
+    explained: Explained, count: int, *, seed: int, watch: Watcher
+) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
+    """Draw samples of the split without replacement and read what evaluation feeds to the network.
+
+    Args:
+        explained: The run.
+        count: How many; all where there are no more.
+        seed: Of the draw.
+        watch: Follows progress; is told what can't be read.
+
+    Returns:
+        uint8 (N, S, S, 3), of clips (N, T, S, S, 3), and int64 (N,), of M heads (N, M).
+
+    Raises:
+        DataError: None could be read.
+    """
+    samples = explained.samples
+    rows = np.sort(np.random.default_rng(seed).permutation(len(samples))[:count]).tolist()
+    found: dict[int, npt.NDArray[np.uint8]] = {}
+    for done, row in enumerate(rows, start=1):
+        try:
+            found[row] = _read_evaluated(explained, samples, row)
+        except ImageUnreadable as problem:
+            watch.note(f"Skipped: {samples.sample_ids[row]}: {problem.reason}")
+        watch.phase("reading samples", done, len(rows))
+    if not found:
+        raise DataError(
+            f"None of {quantify(len(rows), 'sample')} of {explained.split} could be read. If the data folder "
+            "has moved, pass --data."
+        )
+    return np.stack(list(found.values())), samples.targets[list(found)]
+
+
 def _compute(
     explained: Explained,
     samples: SampleSet,

@@ -6,9 +6,10 @@ import csv
 import importlib
 import importlib.util
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -32,17 +33,33 @@ from praxiscope.reporting.explanations.measured import MEASURED
 from praxiscope.runs import atomic
 from praxiscope.stats.projection import project_pca
 from praxiscope.training.watch import Watcher
-from praxiscope.workflows.explain_features import MAX_MAPPED, load_features
+from praxiscope.workflows.explain_features import MAX_MAPPED, draw_evaluated, load_features
 from praxiscope.workflows.explain_samples import describe, write_figure
 from praxiscope.workflows.explain_subjects import Explained, read_own_predictions
 
 HISTOGRAM_SAMPLES, RELIANCE_SAMPLES = 64, 200
 """Samples that distributions are taken over; that reliance is measured on where no number is given."""
 
+_TITLES = {"pca": "PCA", "umap": "UMAP"}
 _NO_MASKS = (
     "--reliance needs to know where the actor is, and the data has no masks: name a folder of them "
     "with --masks."
 )
+
+
+class Keep(Protocol):
+    """Adds to the index of a folder what was drawn there."""
+
+    def __call__(
+        self, *, figures: Sequence[FigureFile] = (), sentences: Sequence[str] | None = None
+    ) -> object:
+        """Add figures; sentences replace the findings."""
+        ...
+
+
+def keep_in_index(explained: Explained, folder: Path) -> Keep:
+    """Return what adds to the index of explained images."""
+    return partial(add_to_index, folder, about=describe(explained))
 
 
 def draw_kernels(explained: Explained, folder: Path, layers: Sequence[str] = ()) -> None:
@@ -62,83 +79,105 @@ def draw_kernels(explained: Explained, folder: Path, layers: Sequence[str] = ())
     add_to_index(folder, figures=[figure], about=describe(explained))
 
 
-def draw_embedding(explained: Explained, folder: Path, watch: Watcher) -> None:
+def draw_embedding(explained: Explained, folder: Path, keep: Keep, watch: Watcher) -> None:
     """Map the split's features in two dimensions: PCA, and UMAP where it is installed.
 
+    With several heads there is a map in the colours of each.
+
     Raises:
-        DataError: No image could be read.
+        DataError: No image or clip could be read.
     """
-    split = explained.split
+    limit = MAX_MAPPED // (explained.subject.num_frames or 1)
     table = load_features(
-        explained, explained.samples, split, limit=MAX_MAPPED, folder=folder, watch=watch
-    )  # fmt: skip
+        explained, explained.samples, explained.split, limit=limit, folder=folder, watch=watch
+    )
     preds = _find_preds(explained, table, watch)
     points, shares = project_pca(table.features)
     first, second = (f"{100 * share:.0f} % of the variance" for share in shares)
-    figures = [_write_embedding(explained, folder, table, preds, "pca", points, (first, second))]
+    figures = _write_embeddings(explained, folder, table, preds, "pca", points, (first, second))
     if importlib.util.find_spec("umap") is not None:
         watch.phase("UMAP", 0, 1)
         umap = importlib.import_module("umap")
         placed = np.asarray(umap.UMAP(n_components=2, random_state=0, n_jobs=1).fit_transform(table.features))
-        figures.append(_write_embedding(explained, folder, table, preds, "umap", placed, ("", "")))
-    add_to_index(folder, figures=figures, about=describe(explained))
+        figures += _write_embeddings(explained, folder, table, preds, "umap", placed, ("", ""))
+    keep(figures=figures)
 
 
-def _find_preds(explained: Explained, table: FeatureTable, watch: Watcher) -> npt.NDArray[np.int64]:
-    """Return the predictions that evaluation counted, or the network's own here where there are none."""
-    preds: npt.NDArray[np.int64] = table.logits.argmax(axis=1)
+def _find_preds(
+    explained: Explained, table: FeatureTable, watch: Watcher
+) -> dict[str, npt.NDArray[np.int64]]:
+    """Return each head's predictions that evaluation counted, or the network's own where there are none."""
+    logits = explained.samples.heads.split_logits(table.logits)
+    preds: dict[str, npt.NDArray[np.int64]] = {head: own.argmax(axis=1) for head, own in logits.items()}
     try:
         stored = read_own_predictions(explained)
     except DataError:
         watch.note("Errors on the embedding map are of this pass: there is no evaluation of these weights.")
         return preds
-    (head,) = stored.heads
-    known = dict(zip(stored.sample_ids, stored.preds(head).tolist(), strict=True))
-    pairs = zip(table.sample_ids, preds.tolist(), strict=True)
-    return np.array([known.get(sample_id, pred) for sample_id, pred in pairs], dtype=np.int64)
+    for head, own in preds.items():
+        known = dict(zip(stored.sample_ids, stored.preds(head).tolist(), strict=True))
+        pairs = zip(table.sample_ids, own.tolist(), strict=True)
+        preds[head] = np.array([known.get(sample_id, pred) for sample_id, pred in pairs], dtype=np.int64)
+    return preds
 
 
-def _write_embedding(
+def _write_embeddings(
     explained: Explained,
     folder: Path,
     table: FeatureTable,
-    preds: npt.NDArray[np.int64],
+    preds: Mapping[str, npt.NDArray[np.int64]],
     method: str,
     points: npt.NDArray[np.floating],
     axes: tuple[str, str],
-) -> FigureFile:
-    name = {"pca": "PCA", "umap": "UMAP"}[method]
-    count = quantify(len(table.sample_ids), "sample")
-    embedding = Embedding(
-        points=points,
-        targets=table.targets,
-        preds=preds,
-        names=explained.subject.names,
-        title=f"Features of {count} of {explained.split}, {name}",
-        axes=axes,
-    )
+) -> list[FigureFile]:
+    """Write a map, of several heads one for each, and return what the index says of them."""
+    count = quantify(len(table.sample_ids), "clip" if explained.manifest.holds_clips else "sample")
+    title = f"Features of {count} of {explained.split}, {_TITLES[method]}"
     stem = f"epoch{explained.epoch:02d}-embedding-{explained.split}-{method}"
+    heads = explained.samples.heads
+    several = len(heads.names) > 1
+    return [
+        _write_embedding(
+            folder,
+            f"{stem}-{clean_name(head)}" if several else stem,
+            table.sample_ids,
+            Embedding(
+                points=points,
+                targets=targets,
+                preds=preds[head],
+                names=heads.names[head],
+                title=f"{title}, by {head}" if several else title,
+                axes=axes,
+            ),
+        )
+        for head, targets in heads.split_targets(table.targets).items()
+    ]
+
+
+def _write_embedding(folder: Path, stem: str, sample_ids: Sequence[str], embedding: Embedding) -> FigureFile:
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(("sample_id", "true", "predicted", "x", "y"))
-    writer.writerows(list_columns(embedding, table.sample_ids))
+    writer.writerows(list_columns(embedding, sample_ids))
     atomic.write_text(folder / f"{stem}.csv", out.getvalue())
     write_figure(plot_embedding(embedding), folder / f"{stem}.png")
     return FigureFile(kind="embedding", title=embedding.title, file=f"{stem}.png")
 
 
-def draw_histograms(explained: Explained, folder: Path, *, seed: int, watch: Watcher) -> tuple[str, ...]:
+def draw_histograms(
+    explained: Explained, folder: Path, keep: Keep, *, seed: int, watch: Watcher
+) -> tuple[str, ...]:
     """Draw distributions of activations and gradients over a sample of the split; return what they say.
 
     Raises:
-        DataError: No image could be read.
+        DataError: No image or clip could be read.
     """
-    drawn = _draw_samples(explained, HISTOGRAM_SAMPLES, seed=seed, watch=watch)
+    pixels, targets = draw_evaluated(explained, HISTOGRAM_SAMPLES, seed=seed, watch=watch)
     watch.phase("histograms", 0, 1)
-    report = collect_histograms(explained.subject, drawn.images, drawn.targets)
+    report = collect_histograms(explained.subject, pixels, targets, heads=explained.samples.heads)
     findings = describe_findings(report)
     stem = f"epoch{explained.epoch:02d}-histograms-{explained.split}"
-    count = quantify(len(drawn.images), "sample")
+    count = quantify(len(pixels), "clip" if explained.manifest.holds_clips else "sample")
     write_figure(plot_histograms(report, findings), folder / f"{stem}.png")
     atomic.write_json(folder / f"{stem}.json", {"schema": 1, **report.to_dict()})
     figure = FigureFile(
@@ -147,7 +186,7 @@ def draw_histograms(explained: Explained, folder: Path, *, seed: int, watch: Wat
         file=f"{stem}.png",
     )
     said = findings or (f"Nothing is out of the ordinary in the layers, over {count} of {explained.split}.",)
-    add_to_index(folder, figures=[figure], sentences=said, about=describe(explained))
+    keep(figures=[figure], sentences=said)
     return said
 
 

@@ -180,6 +180,11 @@ def _plan_stream(
             f"--every and --fps choose single frames; {network} takes clips, whose frames are chosen as in "
             "its evaluation. --window and --stride cut a video into clips."
         )
+    if len(predictor.networks) > 1 and any(item.kind == "camera" for item in items):
+        raise UsageError(
+            "A cascade looks at a clip once more for its large network, which a camera can't give. Predict a "
+            f"recording, or name one run: {' or '.join(each.label for each in predictor.networks)}."
+        )
     windowing, told = plan_windows(items, settings.windows, predictor.clip.typical_s)
     if settings.sampling.limit is not None and any(windowing(item) is None for item in items):
         raise UsageError("--limit goes with windows; a video that is one clip is looked at as a whole.")

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from praxiscope.data.audit import Progress
-from praxiscope.data.build import build_manifest
+from praxiscope.data.build import build_recipe_manifest
 from praxiscope.data.clips.frames import read_frames
 from praxiscope.data.clips.sampling import Indices, list_views
 from praxiscope.data.clips.timeline import Timeline, read_timeline
@@ -75,10 +75,7 @@ def show_data(
         UsageError: A sample isn't there or can't be used.
         DataError: The data can't be read.
     """
-    manifest = build_manifest(
-        root, recipe.data, seed=recipe.seed, clip=recipe.clip, progress=progress,
-        max_pixels=recipe.loader.max_pixels,
-    )  # fmt: skip
+    manifest = build_recipe_manifest(root, recipe, progress=progress)
     rows = _choose_rows(manifest, samples, random, recipe.seed)
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import torch
 
-from praxiscope.data.build import build_manifest
+from praxiscope.data.build import build_recipe_manifest
 from praxiscope.data.clips.flow import require_flow_settings
 from praxiscope.data.manifest import Manifest, write_manifest
 from praxiscope.errors import DataError, UsageError
@@ -244,14 +244,7 @@ def _complete(
 
 
 def _build_data(data: Path, recipe: Recipe, watch: Watcher) -> Manifest:
-    manifest = build_manifest(
-        data,
-        recipe.data,
-        seed=recipe.seed,
-        clip=recipe.clip,
-        progress=watch.phase,
-        max_pixels=recipe.loader.max_pixels,
-    )
+    manifest = build_recipe_manifest(data, recipe, progress=watch.phase)
     for finding in manifest.findings:
         if finding.severity == "warning":
             watch.note(f"data: {finding.message}")

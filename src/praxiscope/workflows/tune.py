@@ -15,7 +15,7 @@ from typing import Any
 from praxiscope.cluster.script import write_script
 from praxiscope.cluster.slurm import submit_script
 from praxiscope.cluster.spec import Array, Environment, JobSpec, Resources
-from praxiscope.data.build import build_manifest
+from praxiscope.data.build import build_recipe_manifest
 from praxiscope.data.loader import build_sample_set
 from praxiscope.errors import DataError, Interrupted, Preempted, UsageError, did_you_mean
 from praxiscope.recipe.load import dump_recipe, load_recipe
@@ -256,10 +256,7 @@ def _name_folder(output: Path | str, name: str) -> Path:
 def _check_data(plan: StudyPlan, watch: Watcher) -> None:
     """Look at the data once before there is a folder: every trial would stumble over it."""
     recipe = plan.recipe
-    manifest = build_manifest(
-        Path(plan.data), recipe.data, seed=recipe.seed, progress=watch.phase,
-        max_pixels=recipe.loader.max_pixels,
-    )  # fmt: skip
+    manifest = build_recipe_manifest(Path(plan.data), recipe, progress=watch.phase)
     manifest.require_usable()
     for split in ("train", "val"):
         if manifest.usable(split).num_rows == 0:

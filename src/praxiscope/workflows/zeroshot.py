@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from praxiscope.data.build import build_manifest
+from praxiscope.data.build import build_recipe_manifest
 from praxiscope.data.manifest import write_manifest
 from praxiscope.errors import UsageError, did_you_mean
 from praxiscope.models.build import build_model
@@ -22,6 +22,7 @@ from praxiscope.runs.checkpoint_files import BEST
 from praxiscope.runs.rundir import RunDir
 from praxiscope.training.watch import Silent, Watcher
 from praxiscope.workflows.record import describe_session, describe_start
+from praxiscope.workflows.train import settle_frames
 
 
 def zeroshot(  # noqa: PLR0913 - the flags of a command, all but three with a default
@@ -39,13 +40,15 @@ def zeroshot(  # noqa: PLR0913 - the flags of a command, all but three with a de
 ) -> RunDir:
     """Make a classifier of an image-text model and the data's class names, without training.
 
+    Of clips the logits are the mean of their frames'.
+
     Args:
         model: as open_clip calls it: ``ViT-B-32``; ``ViT-B-32-quickgelu`` for OpenAI's own weights.
         data: the user's folder; nothing is written to it.
         weights: the model's weights in open_clip's names.
         templates: sentences with one ``{}`` for the class name; their vectors are averaged.
         class_texts: class name -> words to put into the sentences instead of it.
-        overrides: ``data.key=value`` and other recipe keys.
+        overrides: ``data.key=value`` and other recipe keys; of ``model.`` only ``model.num_frames``.
         output: folder of all runs.
         device: where it will be evaluated by default.
         watch: follows progress.
@@ -64,23 +67,14 @@ def zeroshot(  # noqa: PLR0913 - the flags of a command, all but three with a de
     allocator = tune_allocator()
     name = re.sub(r"[^a-z0-9._-]+", "-", f"zeroshot-{model.lower()}")[:64]
     recipe = load_recipe({"name": name}, list(overrides))
-    if recipe.model != Recipe(name=name).model:
+    if recipe.model.model_copy(update={"num_frames": None}) != Recipe(name=name).model:
         raise UsageError(
-            "A zero-shot classifier's network follows from its MODEL: no model. key can be set beside it."
+            "A zero-shot classifier's network follows from its MODEL: of the model. keys only "
+            "model.num_frames can be set beside it, for clips."
         )
-    manifest = build_manifest(
-        Path(data),
-        recipe.data,
-        seed=recipe.seed,
-        progress=watch.phase,
-        max_pixels=recipe.loader.max_pixels,
-    )
+    manifest = build_recipe_manifest(Path(data), recipe, progress=watch.phase)
     manifest.require_usable()
-    if manifest.holds_clips:
-        raise UsageError(
-            f"{manifest.root} holds clips, and an image-text model looks at single images. Train on clips "
-            "with 'praxiscope train', or give the model a folder of frames with data.source=folder."
-        )
+    num_frames = settle_frames(recipe, manifest).model.num_frames
     if len(manifest.heads) > 1:
         raise UsageError(
             f"The data has the heads {' and '.join(manifest.heads)}; a zero-shot classifier answers one "
@@ -90,13 +84,15 @@ def zeroshot(  # noqa: PLR0913 - the flags of a command, all but three with a de
     texts = _choose_texts(names, class_texts or {})
     watch.phase("encoding class names", 0, 1)
     classifier = build_zero_shot(model, Path(weights).expanduser(), names=texts, templates=templates)
-    recipe = recipe.model_copy(update={"model": classifier.section})
-    built = build_model(classifier.section, num_classes=len(names), seed=recipe.seed)
+    section = classifier.section.model_copy(update={"num_frames": num_frames})
+    recipe = recipe.model_copy(update={"model": section})
+    built = build_model(section, num_classes=len(names), seed=recipe.seed)
     built.module.load_state_dict(classifier.state, strict=True)
     runtime = choose_runtime(
         choose_device(device), precision="auto", channels_last="auto", family=built.card.family
     )
     run = RunDir.create(Path(output), recipe.name)
+    thing = "clip" if manifest.holds_clips else "image"
     with run.lock():
         atomic.write_text(run.recipe, dump_recipe(recipe))
         write_manifest(manifest, run.manifest)
@@ -105,7 +101,7 @@ def zeroshot(  # noqa: PLR0913 - the flags of a command, all but three with a de
             f"{name}: {' | '.join(prompts)}" for name, prompts in zip(names, classifier.prompts, strict=True)
         ]
         start["notes"] = [
-            f"zero-shot: {model}, weights {Path(weights).name}; no image trained it",
+            f"zero-shot: {model}, weights {Path(weights).name}; no {thing} trained it",
             *sentences,
         ]
         run.update_run_json(start)

@@ -1,4 +1,4 @@
-"""The report's section on explanations: a few samples, the embedding map, the way to the whole page."""
+"""The report's section on explanations: some samples or clips, the embedding map, the way to the page."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from praxiscope.explaining.clip_index import CLIP_INDEX, ClipEntry, read_clip_index
 from praxiscope.explaining.index import Entry, read_index
 from praxiscope.reporting.explanations.page import PAGE, sort_entries
 from praxiscope.reporting.explanations.saliency import blend, encode_picture
@@ -21,8 +22,8 @@ from praxiscope.reporting.explanations.views import (
 )
 from praxiscope.runs.rundir import RunDir
 
-MAX_SHOWN = 8
-_SIDE = 176
+MAX_SHOWN, MAX_CLIPS = 8, 3
+_SIDE, _STRIP_SIDE = 176, 1500
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,10 +38,20 @@ class BriefSample:
 
 
 @dataclass(frozen=True, kw_only=True)
+class BriefClip:
+    """A clip with one strip of its frames for each head."""
+
+    entry: ClipEntry
+    strips: tuple[tuple[str, str], ...]
+    """(head, picture)."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Brief:
     """What the report says about explanations."""
 
-    samples: tuple[BriefSample, ...]
+    samples: tuple[BriefSample, ...] = ()
+    clips: tuple[BriefClip, ...] = ()
     total: int
     figures: tuple[FigureView, ...]
     sentences: tuple[str, ...]
@@ -54,6 +65,8 @@ def build_brief(run: RunDir) -> Brief | None:
         IntegrityError: A file is damaged or missing.
     """
     folder = run.explain
+    if (folder / CLIP_INDEX).is_file():
+        return _build_clip_brief(folder)
     index = read_index(folder)
     if not index.entries and not index.figures:
         return None
@@ -67,6 +80,29 @@ def build_brief(run: RunDir) -> Brief | None:
         sentences=index.sentences,
         link=f"{folder.name}/{PAGE}",
     )
+
+
+def _build_clip_brief(folder: Path) -> Brief:
+    """Return what was explained of a run on clips."""
+    index = read_clip_index(folder)
+    ordered = sort_entries(index.entries)
+    embeddings = [figure for figure in index.figures if figure.kind == "embedding"]
+    return Brief(
+        clips=tuple(_view_clip(entry, folder) for entry in ordered[:MAX_CLIPS]),
+        total=len(ordered),
+        figures=tuple(view_figures(embeddings, folder)),
+        sentences=index.sentences,
+        link=f"{folder.name}/{PAGE}",
+    )
+
+
+def _view_clip(entry: ClipEntry, folder: Path) -> BriefClip:
+    own = folder / entry.slug
+    strips = [
+        (head, encode_picture(read_stored_picture(own / file), side=_STRIP_SIDE))
+        for head, file in entry.files.items()
+    ]
+    return BriefClip(entry=entry, strips=tuple(strips))
 
 
 def _view_sample(entry: Entry, folder: Path) -> BriefSample:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,18 +13,18 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from PIL import Image
 
 from praxiscope.data.manifest import quantify
 from praxiscope.explaining.clip_index import ClipEntry, ClipIndex
 from praxiscope.reporting.explanations.maps import clear_axes
+from praxiscope.reporting.explanations.page import PAGE, sort_entries
 from praxiscope.reporting.explanations.saliency import blend, choose_scale, encode_picture
+from praxiscope.reporting.explanations.views import read_stored_picture, view_figures
 from praxiscope.reporting.figures import BLUE, GRID, INK, MUTED, ORANGE
 from praxiscope.reporting.page import render_page
 from praxiscope.reporting.wording import shorten
 from praxiscope.runs import atomic
 
-PAGE = "index.html"
 MAX_FRAMES = 8
 """Frames of a strip; of more, these are evenly spread, while the curves show all."""
 MAX_EMBEDDED = 40
@@ -125,15 +126,19 @@ def build_clip_page(folder: Path, index: ClipIndex) -> Path:
     Returns:
         The page.
     """
-    about, entries = index.about, index.entries
+    about, entries = index.about, sort_entries(index.entries)
+    command = f"praxiscope explain {shlex.quote(str(about.get('folder', folder.parent)))}"
     context = {
         "kind": "explanations",
         "title": f"What {about['model']} looks at",
         "facts": [f"{about['num_frames']} frames a clip", quantify(len(entries), "clip")],
-        "sections": [("clips", "Clips"), ("reading", "Reading")],
+        "sections": [("clips", "Clips"), ("network", "Network"), ("reading", "Reading")],
+        "commands": {name: f"{command} --{name}" for name in ("embedding", "histograms")},
+        "kinds": {figure.kind for figure in index.figures},
         "footer": "Every figure on this page lies beside it as PNG; its numbers are in clips.json.",
         "views": [_view(folder, entry, embed=place < MAX_EMBEDDED) for place, entry in enumerate(entries)],
-        "network": [(each.title, _place(folder, each.file, embed=True)) for each in index.figures],
+        "figures": view_figures(index.figures, folder),
+        "sentences": index.sentences,
         "views_averaged": about["views"],
         "embedded": {},
     }
@@ -164,5 +169,4 @@ def _place(folder: Path, file: str, *, embed: bool) -> str:
     """Return what an ``img`` shows: the picture itself, or the address of its file beside the page."""
     if not embed:
         return quote(file)
-    with Image.open(folder / file) as picture:
-        return encode_picture(picture.convert("RGB"), side=_PAGE_SIDE)
+    return encode_picture(read_stored_picture(folder / file), side=_PAGE_SIDE)

@@ -56,7 +56,7 @@ def plot_histograms(report: LayerReport, findings: Sequence[str] = ()) -> Figure
     _draw_gradients(gradients, rows)
     _draw_shares(shares, rows)
     _draw_norms(norms, rows, report.layers[-1])
-    words = [f"{len(rows)} of {len(report.layers)} layers over {report.num_images} images", *lines]
+    words = [f"{len(rows)} of {len(report.layers)} layers over {report.num_images} {report.thing}s", *lines]
     for place, line in enumerate(words):
         figure.text(
             0.15 / width, (0.2 * (len(words) - place) - 0.02) / height, drawable(line),

@@ -5,8 +5,9 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+from praxiscope.explaining.clip_index import ClipEntry
 from praxiscope.explaining.index import Entry, Index, read_index
 from praxiscope.reporting.explanations.measured import view_measured
 from praxiscope.reporting.explanations.saliency import OPACITY, encode_ramp
@@ -14,6 +15,8 @@ from praxiscope.reporting.explanations.single import compose_sample_page
 from praxiscope.reporting.explanations.views import SampleView, name_page, view_figures, view_sample
 from praxiscope.reporting.page import render_page
 from praxiscope.runs import atomic
+
+AnyEntry = TypeVar("AnyEntry", Entry, ClipEntry)
 
 PAGE = "index.html"
 MAX_SAMPLES = 60
@@ -85,7 +88,7 @@ def compose_explain_page(index: Index, folder: Path) -> dict[str, Any]:
     }
 
 
-def sort_entries(entries: Sequence[Entry]) -> list[Entry]:
+def sort_entries(entries: Sequence[AnyEntry]) -> list[AnyEntry]:
     """Return entries with the newest epoch first; within it named ones, failures, then random ones."""
     order = {"named": 0, "failure": 1, "random": 2}
     return sorted(entries, key=lambda entry: (-entry.epoch, order[entry.reason]))
