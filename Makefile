@@ -12,12 +12,14 @@ PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check 
 demo: .venv/.run
 	$(BIN)/praxiscope demo
 
-# One process a core, one thread a process: torch's threads would fight over the cores.
+# One process a core, one thread a process: torch's threads would fight over the cores. Hundreds of processes
+# import the same modules, so their bytecode is kept even where the environment says otherwise.
 test: export OMP_NUM_THREADS = 1
+test: export PYTHONDONTWRITEBYTECODE =
 test: .venv/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/mypy
+	$(BIN)/mypy --num-workers auto
 	$(BIN)/lint-imports
 	$(BIN)/pytest -m "not soak" --numprocesses=auto --dist=loadfile
 
@@ -39,8 +41,9 @@ clean:
 	$(PIP_INSTALL) --editable ".[lite0]"
 	@touch $@
 
+# Not compiled at once: most of what is installed is never imported, and the rest is compiled when it is.
 .venv/.dev: pyproject.toml constraints.txt | .venv/bin/python
-	$(PIP_INSTALL) --editable ".[dev]"
+	$(PIP_INSTALL) --no-compile --editable ".[dev]"
 	@touch .venv/.run $@
 
 .venv/bin/python:
