@@ -41,10 +41,12 @@ def describe_machine() -> dict[str, Any]:
 
 def write_result(name: str, content: dict[str, Any]) -> Path:
     """Write ``results/<name>.json`` with command, time and machine beside the figures."""
+    # A folder's name says which data; where it lies on this machine is nobody's business.
+    words = [f"DATA/{Path(word).name}" if Path(word).is_absolute() else word for word in sys.argv[1:]]
     path = RESULTS / f"{name}.json"
     path.parent.mkdir(exist_ok=True)
     heading = {
-        "command": f"python benchmarks/{Path(sys.argv[0]).name} {' '.join(sys.argv[1:])}".strip(),
+        "command": f"python benchmarks/{Path(sys.argv[0]).name} {' '.join(words)}".strip(),
         "measured": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": describe_machine(),
     }
