@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from praxiscope.data.media import decode_sample
 from praxiscope.errors import DataError
 from praxiscope.explaining.feature_file import FeatureTable, read_features, write_features
 from praxiscope.explaining.index import Neighbour
+from praxiscope.explaining.measure.draw import read_drawn
 from praxiscope.explaining.neighbours import compute_features, find_nearest
 from praxiscope.runs import atomic
 from praxiscope.runs.environment import count_cores
@@ -196,19 +198,12 @@ def draw_evaluated(
         DataError: None could be read.
     """
     samples = explained.samples
-    rows = np.sort(np.random.default_rng(seed).permutation(len(samples))[:count]).tolist()
-    found: dict[int, npt.NDArray[np.uint8]] = {}
-    for done, row in enumerate(rows, start=1):
-        try:
-            found[row] = _read_evaluated(explained, samples, row)
-        except ImageUnreadable as problem:
-            watch.note(f"Skipped: {samples.sample_ids[row]}: {problem.reason}")
-        watch.phase("reading samples", done, len(rows))
-    if not found:
-        raise DataError(
-            f"None of {quantify(len(rows), 'sample')} of {explained.split} could be read. If the data folder "
-            "has moved, pass --data."
-        )
+    read = functools.partial(_read_evaluated, explained, samples)
+    found, skipped = read_drawn(
+        samples, read, split=explained.split, count=count, seed=seed, watch=watch.phase
+    )
+    for sample_id, reason in skipped:
+        watch.note(f"Skipped: {sample_id}: {reason}")
     return np.stack(list(found.values())), samples.targets[list(found)]
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from praxiscope.data.images import DEFAULT_MAX_PIXELS, ImageUnreadable
 from praxiscope.data.loader import SampleSet
@@ -57,37 +58,71 @@ def draw_samples(  # noqa: PLR0913 - three say where from, the rest which
     """
     if count < 1:
         raise UsageError(f"Measuring needs at least 1 sample; {count} were asked for.")
-    rows = np.sort(np.random.default_rng(seed).permutation(len(samples))[:count]).tolist()
-    kept, crops, skipped = [], [], []
-    for done, row in enumerate(rows, start=1):
-        try:
-            decoded = decode_sample(
+
+    def read(row: int) -> npt.NDArray[np.uint8]:
+        return transform(
+            decode_sample(
                 samples.root, samples.paths[row], target_size=transform.decode_size, max_pixels=max_pixels
             )
-        except ImageUnreadable as problem:
-            skipped.append((samples.sample_ids[row], problem.reason))
-            continue
-        crops.append(transform(decoded))
-        kept.append(row)
-        if watch is not None:
-            watch("reading samples", done, len(rows))
-    if not kept:
-        first = f", for example {': '.join(skipped[0])}" if skipped else ""
-        raise DataError(
-            f"None of {quantify(len(rows), 'sample')} of {split} could be read{first}. If the data folder "
-            "has moved, pass --data."
         )
+
+    found, skipped = read_drawn(samples, read, split=split, count=count, seed=seed, watch=watch)
+    kept = list(found)
     table = manifest.table
     groups = dict(zip(table["sample_id"].to_pylist(), table["group"].to_pylist(), strict=True))
     ids = tuple(samples.sample_ids[row] for row in kept)
     drawn = MeasuredSamples(
-        images=np.stack(crops),
+        images=np.stack(list(found.values())),
         targets=samples.targets[kept],
         sample_ids=ids,
         groups=tuple(groups[sample_id] for sample_id in ids),
         split=split,
     )
-    return Drawn(samples=drawn, skipped=tuple(skipped))
+    return Drawn(samples=drawn, skipped=skipped)
+
+
+def read_drawn(
+    samples: SampleSet,
+    read: Callable[[int], npt.NDArray[np.uint8]],
+    *,
+    split: str,
+    count: int,
+    seed: int,
+    watch: Callable[[str, int, int], None] | None = None,
+) -> tuple[dict[int, npt.NDArray[np.uint8]], tuple[tuple[str, str], ...]]:
+    """Draw rows of a split without replacement, all as likely, and read them.
+
+    Args:
+        samples: The split.
+        read: Gives the pixels of a row.
+        split: Its name, for messages.
+        count: How many; all where there are no more.
+        seed: Of the draw.
+        watch: Told what is done, how many are, and of how many.
+
+    Returns:
+        Pixels by row, in the order of rows, and (sample id, reason) of what couldn't be read.
+
+    Raises:
+        DataError: None could be read.
+    """
+    rows = np.sort(np.random.default_rng(seed).permutation(len(samples))[:count]).tolist()
+    found: dict[int, npt.NDArray[np.uint8]] = {}
+    skipped: list[tuple[str, str]] = []
+    for done, row in enumerate(rows, start=1):
+        try:
+            found[row] = read(row)
+        except ImageUnreadable as problem:
+            skipped.append((samples.sample_ids[row], problem.reason))
+        if watch is not None:
+            watch("reading samples", done, len(rows))
+    if not found:
+        first = f", for example {': '.join(skipped[0])}" if skipped else ""
+        raise DataError(
+            f"None of {quantify(len(rows), 'sample')} of {split} could be read{first}. If the data folder "
+            "has moved, pass --data."
+        )
+    return found, tuple(skipped)
 
 
 def add_masks(
