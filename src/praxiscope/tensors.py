@@ -4,6 +4,7 @@ Axes, in the order in which they stand in a shape suffix:
 
 =====  ==========================================
 B      samples of a batch
+V      views of an evaluated clip
 T      frames of a clip
 C      colour channels, RGB
 H, W   height and width in pixels
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
     import torch
+
+NDIM_WITH_VIEWS = 6
+"""Axes of clips in several views, (B, V, T, C, H, W); those of one view have no V."""
 
 Rows = TypeVar("Rows", "npt.NDArray[np.float32]", "npt.NDArray[np.int64]", "torch.Tensor")
 
@@ -76,8 +80,9 @@ class Batch:
     """Samples on their way to the model.
 
     Attributes:
-        images: uint8, (B, C, H, W), values 0..255, in channels-last memory; normalised on the device. Or a
-            frozen backbone's features, float, (B, D) or (B, C, H, W).
+        images: uint8, (B, C, H, W), values 0..255, in channels-last memory; normalised on the device. Of
+            clips (B, T, C, H, W), in several views (B, V, T, C, H, W). Or a frozen backbone's features,
+            float, (B, D), of clips (B, T, D), or (B, C, H, W).
         targets: int64, indices into label names: (B,) of one head, (B, M) of several.
         rows: (B,) rows of the split's sorted table that the samples came from.
     """

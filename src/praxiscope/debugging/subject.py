@@ -16,11 +16,10 @@ from praxiscope.data.plan import BatchPlan, plan_training_epoch
 from praxiscope.models.build import BuiltModel
 from praxiscope.models.runtime import Runtime
 from praxiscope.recipe.schema import Recipe
-from praxiscope.tensors import Batch, Heads
+from praxiscope.tensors import NDIM_WITH_VIEWS, Batch, Heads
 
 MAX_IMAGES, MAX_CLIPS = 32, 8
 """Samples of the batches that are looked at: enough to see, few enough for a laptop."""
-_WITH_VIEWS = 6  # axes of clips in several views
 
 
 class Steps(Protocol):
@@ -106,7 +105,7 @@ class Subject:
     def read_plain(self, plan: BatchPlan) -> Batch:
         """Return the samples of a training batch as evaluation sees them, of several views the first."""
         batch = self.plain(plan, [-1], 0)
-        if batch.images.ndim == _WITH_VIEWS:
+        if batch.images.ndim == NDIM_WITH_VIEWS:
             return Batch(images=batch.images[:, 0], targets=batch.targets, rows=batch.rows)
         return batch
 

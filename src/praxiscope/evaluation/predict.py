@@ -19,9 +19,7 @@ from praxiscope.stats.calibration import compute_calibration
 from praxiscope.stats.confusion import compute_confusion, compute_scores
 from praxiscope.stats.joint import rank_joint, score_joint
 from praxiscope.stats.topk import compute_topk
-from praxiscope.tensors import Heads
-
-_WITH_VIEWS = 6  # axes of clips in several views: (B, V, T, C, H, W)
+from praxiscope.tensors import NDIM_WITH_VIEWS, Heads
 
 
 def compute_logits(  # noqa: PLR0913 - all but two name a part of the evaluation
@@ -93,8 +91,8 @@ def answer_batch(
         runtime: device and precision.
         flip: average the logits of each image and its mirror image.
     """
-    views = images.shape[1] if images.ndim == _WITH_VIEWS else 1
-    inputs = normalize(images.flatten(0, 1) if images.ndim == _WITH_VIEWS else images)
+    views = images.shape[1] if images.ndim == NDIM_WITH_VIEWS else 1
+    inputs = normalize(images.flatten(0, 1) if images.ndim == NDIM_WITH_VIEWS else images)
     with runtime.autocast():
         logits: Tensor = module(inputs).float()
         if flip:

@@ -18,7 +18,7 @@ from praxiscope.errors import IntegrityError
 from praxiscope.prediction.clips import Clip
 from praxiscope.prediction.pictures import Picture
 from praxiscope.stats.calibration import compute_softmax
-from praxiscope.tensors import Heads
+from praxiscope.tensors import NDIM_WITH_VIEWS, Heads
 
 Images = npt.NDArray[np.uint8]
 """(B, S, S, 3), RGB in [0, 255]; of clips (B, T, S, S, 3)."""
@@ -26,7 +26,6 @@ Logits = npt.NDArray[np.float32]
 """(B, K), finite."""
 Compute = Callable[[Images], Logits]
 Sample = Picture | Clip
-_WITH_VIEWS = 6  # axes of clips in several views
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,7 +82,7 @@ class Network:
         Raises:
             IntegrityError: as many logits as names were promised, and others came, or they are not finite.
         """
-        if images.ndim == _WITH_VIEWS:
+        if images.ndim == NDIM_WITH_VIEWS:
             logits = self.predict(images.reshape(-1, *images.shape[2:]))
             return np.asarray(logits.reshape(*images.shape[:2], -1).mean(axis=1))
         logits = self.compute(images)

@@ -16,12 +16,12 @@ from praxiscope.data.plan import BatchPlan
 from praxiscope.models.layer_statistics import LayerReport, measure_layers
 from praxiscope.models.runtime import Runtime
 from praxiscope.models.state import unwrap_module
+from praxiscope.tensors import NDIM_WITH_VIEWS
 from praxiscope.training.job import Row
 
 NUM_IMAGES = 32
 """Validation images that layers are measured on, at even distances in the split."""
 _BATCH_SIZE = 8
-_WITH_VIEWS = 6  # axes of clips in several views, (B, V, T, C, H, W); layers are measured on the first
 
 
 def log_with_layers(
@@ -63,5 +63,5 @@ def _read(
     rows = np.linspace(0, count - 1, min(NUM_IMAGES, count)).round().astype(int).tolist()
     for start in range(0, len(rows), _BATCH_SIZE):
         batch = reader(BatchPlan(epoch=0, rows=tuple(rows[start : start + _BATCH_SIZE])), [-1], 0)
-        images = batch.images[:, 0] if batch.images.ndim == _WITH_VIEWS else batch.images
+        images = batch.images[:, 0] if batch.images.ndim == NDIM_WITH_VIEWS else batch.images
         yield normalize(images), batch.targets.to(runtime.device)
